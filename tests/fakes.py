@@ -1,0 +1,58 @@
+"""Stand-ins at the gateways, the only place where tests have any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from webapp.domain.errors import UnavailableService
+
+
+class FakeN8n:
+    """Remembers what it was sent; `is_down` refuses everything."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, dict[str, Any]]] = []
+        self.nudges = 0
+        self.is_down = False
+
+    def run(self, webhook_path: str, payload: dict[str, Any]) -> None:
+        self._check()
+        self.runs.append((webhook_path, payload))
+
+    def nudge(self) -> None:
+        self._check()
+        self.nudges += 1
+
+    def is_healthy(self) -> bool:
+        return not self.is_down
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise UnavailableService("n8n did not answer: connection refused")
+
+
+class FakeProviderFiles:
+    """The provider's files, in memory."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.deleted: list[str] = []
+        self.before_upload_ends: Callable[[], None] = lambda: None
+
+    def upload_batch_input(self, path: Path, on_progress: Callable[[], None]) -> str:
+        file_id = f"file-{len(self.contents) + 1}"
+        self.contents[file_id] = path.read_bytes()
+        on_progress()
+        self.before_upload_ends()
+        return file_id
+
+    def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
+        path.write_bytes(self.contents[file_id])
+        on_progress()
+
+    def delete(self, file_id: str) -> None:
+        self.deleted.append(file_id)
+
+

@@ -1,0 +1,81 @@
+"""The claim: all or nothing, in order, once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from tests.factories import make_queued_jobs, make_user
+from webapp.domain.errors import InsufficientJobs
+from webapp.domain.states import JobStatus
+from webapp.models import BatchItem, BatchWindow, Job
+from webapp.parts import Parts
+from webapp.services.batches import open_window
+
+
+def open_one(session: Session, parts: Parts, queue_id: int, **more: object) -> BatchWindow:
+    return open_window(session, parts.settings, parts.profiles, queue_id=queue_id, actor="test", **more)
+
+
+def test_open_window_leaves_queue_untouched_when_short(session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 2)
+    with pytest.raises(InsufficientJobs) as refused:
+        open_one(session, parts, queue_id)
+    assert refused.value.detail == {"needed": 3, "available": 2}
+    assert session.scalars(select(Job.status).where(Job.id.in_(job_ids))).all() == [JobStatus.QUEUED] * 2
+    assert session.scalar(select(func.count()).select_from(BatchWindow)) == 0
+
+
+def test_open_window_takes_the_oldest_jobs_of_a_full_window(session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 5)
+    window = open_one(session, parts, queue_id)
+    claimed = session.scalars(select(BatchItem.job_id).where(BatchItem.window_id == window.id)).all()
+    assert (sorted(claimed), window.job_count) == (job_ids[:3], 3)
+
+
+def test_max_batch_size_may_only_lower_the_size(session: Session, parts: Parts) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 9)
+    assert open_one(session, parts, queue_id, max_batch_size=2).job_count == 2
+    assert open_one(session, parts, queue_id, max_batch_size=50).job_count == 3
+
+
+def test_chosen_jobs_are_taken_all_or_none(session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 3)
+    with pytest.raises(InsufficientJobs):
+        open_one(session, parts, queue_id, job_ids=[job_ids[0], 999_999])
+    window = open_one(session, parts, queue_id, job_ids=[job_ids[2]])
+    assert session.scalars(select(BatchItem.job_id).where(BatchItem.window_id == window.id)).all() == [job_ids[2]]
+
+
+def test_a_window_closes_early_at_the_byte_limit(session: Session, parts: Parts) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 3)
+    limited = parts.settings.model_copy(update={"max_window_bytes": 1500})
+    window = open_window(session, limited, parts.profiles, queue_id=queue_id, actor="test")
+    assert 0 < window.job_count < 3
+    assert session.scalar(select(func.count()).where(Job.status == JobStatus.QUEUED)) == 3 - window.job_count
+
+
+def test_concurrent_openers_never_claim_twice_and_none_starves(tables: Engine, session: Session, parts: Parts) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 1000)
+    sized = parts.settings.model_copy(update={"max_batch_size": 50})
+    opened: list[int] = []
+
+    def open_until_short() -> None:
+        with Session(tables) as own:
+            try:
+                while True:
+                    opened.append(open_window(own, sized, parts.profiles, queue_id=queue_id, actor="test").id)
+            except InsufficientJobs:
+                pass
+
+    openers = [threading.Thread(target=open_until_short) for _ in range(16)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    claims = Counter(session.scalars(select(BatchItem.job_id)))
+    assert (len(opened), len(claims), max(claims.values())) == (20, 1000, 1)

@@ -1,0 +1,266 @@
+"""The steps of a window: leases, exactly one provider batch, and the end of the sum."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from tests.factories import (
+    answer_step, batch_object, end_batch, items_of, make_submitted_window, make_user, make_window, output_line,
+    take_lease,
+)  # fmt: skip
+from tests.fakes import FakeProviderFiles
+from webapp.domain.answers import transport_error
+from webapp.domain.errors import StaleLease
+from webapp.domain.states import ItemOutcome, JobStatus, WindowStatus
+from webapp.domain.windows import Step
+from webapp.models import BatchWindow, Job, JobResult, LedgerEntry, Queue, StrayBatch
+from webapp.parts import Parts
+from webapp.services import batch_files, batch_ingest, windows
+
+
+@pytest.fixture
+def window(session: Session, parts: Parts) -> BatchWindow:
+    return make_window(session, parts, make_user(session))
+
+
+@pytest.fixture
+def submitted(session: Session, parts: Parts) -> BatchWindow:
+    return make_submitted_window(session, parts, make_user(session))
+
+
+def upload(session: Session, parts: Parts, window: BatchWindow) -> None:
+    lease = take_lease(session, parts, Step.UPLOAD_INPUT)
+    batch_files.upload_input(session, parts.files, window_id=window.id, token=lease.token)
+
+
+def let_time_pass(session: Session, window: BatchWindow, seconds: int) -> None:
+    moved = {
+        name: getattr(BatchWindow, name) - timedelta(seconds=seconds)
+        for name in ("due_at", "lease_until", "create_lease_until", "create_offered_at")
+    }
+    session.execute(update(BatchWindow).where(BatchWindow.id == window.id).values(**moved))
+    session.commit()
+
+
+def ingest(session: Session, parts: Parts, lease: windows.Lease) -> dict[str, int]:
+    return batch_ingest.ingest_window(
+        session, parts.settings, parts.prices, parts.files, window_id=lease.window.id, token=lease.token
+    )
+
+
+def statuses(session: Session) -> list[str]:
+    session.expire_all()
+    return [status.value for status in session.scalars(select(Job.status).order_by(Job.id))]
+
+
+def test_a_leased_window_is_not_leased_again(session: Session, parts: Parts, window: BatchWindow) -> None:
+    take_lease(session, parts, Step.UPLOAD_INPUT)
+    assert windows.lease_due_window(session, parts.settings) is None
+
+
+def test_a_lease_that_ended_is_given_again_and_the_old_token_is_stale(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    old = take_lease(session, parts, Step.UPLOAD_INPUT)
+    old_token = old.token
+    let_time_pass(session, window, 200)
+    take_lease(session, parts, Step.UPLOAD_INPUT)
+    with pytest.raises(StaleLease):
+        batch_files.upload_input(session, parts.files, window_id=window.id, token=old_token)
+
+
+def test_the_input_file_has_one_line_for_each_job_in_order(
+    session: Session, parts: Parts, window: BatchWindow, files: FakeProviderFiles
+) -> None:
+    upload(session, parts, window)
+    lines = [json.loads(line) for line in files.contents["file-1"].splitlines()]
+    assert [line["custom_id"] for line in lines] == [item.custom_id for item in items_of(session, window)]
+    assert {(line["method"], line["url"]) for line in lines} == {("POST", "/v1/responses")}
+    assert lines[0]["body"]["input"].startswith("Sluices let water through.")
+
+
+def test_a_losing_upload_is_deleted_at_the_provider(
+    session: Session, parts: Parts, window: BatchWindow, files: FakeProviderFiles
+) -> None:
+    lease = take_lease(session, parts, Step.UPLOAD_INPUT)
+    files.before_upload_ends = lambda: let_time_pass(session, window, 200)
+    with pytest.raises(StaleLease):
+        batch_files.upload_input(session, parts.files, window_id=window.id, token=lease.token)
+    assert files.deleted == ["file-1"]
+
+
+def test_create_is_asked_for_once_and_its_answer_submits_the_window(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    upload(session, parts, window)
+    lease = take_lease(session, parts, Step.CREATE)
+    assert lease.request == {
+        "method": "POST", "url": "https://api.openai.com/v1/batches",
+        "body": {"input_file_id": "file-1", "endpoint": "/v1/responses", "completion_window": "24h",
+                 "metadata": {"sluice_window": str(window.id)}},
+    }  # fmt: skip
+    answer_step(session, parts, lease, batch_object(window, "validating"))
+    session.refresh(window)
+    assert (window.status, window.provider_batch_id) == (WindowStatus.SUBMITTED, f"batch_{window.id}")
+    assert statuses(session) == ["processing"] * 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 429])
+def test_a_definite_refusal_offers_create_again_after_a_back_off(
+    session: Session, parts: Parts, window: BatchWindow, status: int
+) -> None:
+    upload(session, parts, window)
+    lease = take_lease(session, parts, Step.CREATE)
+    answer_step(session, parts, lease, {"error": {"message": "no"}}, status)
+    assert windows.lease_due_window(session, parts.settings) is None
+    let_time_pass(session, window, 60)
+    take_lease(session, parts, Step.CREATE)
+
+
+@pytest.mark.parametrize("status", [408, 500, 502])
+def test_an_unknown_outcome_is_looked_for_and_never_created_again(
+    session: Session, parts: Parts, window: BatchWindow, status: int
+) -> None:
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {"error": {"message": "?"}}, status)
+    lease = take_lease(session, parts, Step.FIND)
+    ours = batch_object(window, "in_progress")
+    answer_step(session, parts, lease, {"object": "list", "data": [ours], "has_more": False})
+    session.refresh(window)
+    assert window.provider_batch_id == ours["id"]
+
+
+def test_a_dead_execution_after_create_comes_back_as_find(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    upload(session, parts, window)
+    take_lease(session, parts, Step.CREATE)
+    let_time_pass(session, window, 130)
+    take_lease(session, parts, Step.FIND)
+
+
+def test_find_reads_the_next_page(session: Session, parts: Parts, window: BatchWindow) -> None:
+    upload(session, parts, window)
+    lease = take_lease(session, parts, Step.CREATE)
+    windows.apply_answer(
+        session, parts.settings, parts.files, window_id=window.id, token=lease.token, step=Step.CREATE,
+        answer=transport_error("socket hang up", "ECONNRESET"), body=None,
+    )  # fmt: skip
+    lease = take_lease(session, parts, Step.FIND)
+    foreign = {"id": "batch_x", "status": "completed", "input_file_id": "file-x"}
+    told = answer_step(session, parts, lease, {"object": "list", "data": [foreign], "has_more": True})
+    assert told == {"again": {"after": "batch_x"}}
+    lease = take_lease(session, parts, Step.FIND)
+    assert (lease.request or {})["url"].endswith("/batches?limit=100&after=batch_x")
+
+
+def test_a_create_that_was_lost_is_fenced_and_its_jobs_return(
+    session: Session, parts: Parts, window: BatchWindow, files: FakeProviderFiles
+) -> None:
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {}, 500)
+    nothing: dict[str, Any] = {"object": "list", "data": [], "has_more": False}
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    let_time_pass(session, window, 130 + parts.settings.create_grace_seconds)
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    assert files.deleted == ["file-1"]
+    assert statuses(session) == ["claimed"] * 3
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    session.refresh(window)
+    assert (window.status, statuses(session)) == (WindowStatus.FAILED, ["queued"] * 3)
+    assert session.scalars(select(Job.attempt)).all() == [1, 1, 1]
+
+
+def test_a_stale_create_answer_is_kept_for_the_doctor(session: Session, parts: Parts, window: BatchWindow) -> None:
+    upload(session, parts, window)
+    lease = take_lease(session, parts, Step.CREATE)
+    token = lease.token
+    let_time_pass(session, window, 130)
+    with pytest.raises(StaleLease):
+        windows.apply_answer(
+            session, parts.settings, parts.files, window_id=window.id, token=token, step=Step.CREATE,
+            answer=transport_error("late"), body=batch_object(window, "validating"),
+        )  # fmt: skip
+    assert session.scalars(select(StrayBatch.provider_batch_id)).one() == f"batch_{window.id}"
+
+
+def test_a_completed_batch_gives_each_job_its_own_result(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    lines = [output_line(item) for item in items_of(session, submitted)]
+    lease = end_batch(session, parts, submitted, "completed", output=lines[::-1])
+    assert ingest(session, parts, lease) == {"completed": 3}
+    texts = {result.job_id: result.text for result in session.scalars(select(JobResult))}
+    assert texts == {job_id: f"- Summary of job {job_id}." for job_id in texts}
+    assert (statuses(session), len(texts)) == (["completed"] * 3, 3)
+    assert session.scalar(select(func.sum(LedgerEntry.amount))) == Decimal("0.0003")
+
+
+def test_ingest_reads_both_files_and_sends_back_what_may_be_tried_again(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    first, second, third = items_of(session, submitted)
+    lease = end_batch(
+        session, parts, submitted, "completed", output=[output_line(first)],
+        error_lines=[output_line(second, {"error": {"message": "bad", "code": "x"}}, 400),
+                     output_line(third, {"error": {"message": "busy"}}, 503)],
+    )  # fmt: skip
+    assert ingest(session, parts, lease) == {"completed": 1, "failed": 2}
+    assert statuses(session) == ["completed", "failed", "queued"]
+    assert session.get_one(Job, third.job_id).attempt == 2
+
+
+def test_an_expired_batch_keeps_what_is_finished(session: Session, parts: Parts, submitted: BatchWindow) -> None:
+    first, second, _ = items_of(session, submitted)
+    expired = {"custom_id": second.custom_id, "response": None, "error": {"code": "batch_expired", "message": "late"}}
+    lease = end_batch(session, parts, submitted, "expired", output=[output_line(first)], error_lines=[expired])
+    assert ingest(session, parts, lease) == {"completed": 1, "expired": 2}
+    assert statuses(session) == ["completed", "queued", "queued"]
+
+
+def test_a_failed_validation_fails_the_named_line_and_frees_the_rest(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    error = {"code": "invalid", "message": "Line 2 is bad.", "param": None, "line": 2}
+    lease = end_batch(session, parts, submitted, "failed", errors={"data": [error]})
+    assert ingest(session, parts, lease) == {"failed": 1, "released": 2}
+    assert statuses(session) == ["queued", "failed", "queued"]
+    assert session.scalars(select(Job.attempt)).all() == [1, 1, 1]
+
+
+def test_a_full_token_quota_pauses_the_queue(session: Session, parts: Parts, submitted: BatchWindow) -> None:
+    error = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None}
+    ingest(session, parts, end_batch(session, parts, submitted, "failed", errors={"data": [error]}))
+    assert session.scalars(select(Queue.not_before)).one() is not None
+
+
+def test_lines_that_are_not_ours_raise_attention(session: Session, parts: Parts, submitted: BatchWindow) -> None:
+    lines = [output_line(item) for item in items_of(session, submitted)]
+    stranger = lines[0] | {"custom_id": "somebody-else"}
+    second_answer = output_line(items_of(session, submitted)[0], {"object": "response", "id": "resp_2"})
+    ingest(session, parts, end_batch(session, parts, submitted, "completed", output=[*lines, stranger, second_answer]))
+    session.refresh(submitted)
+    assert "somebody-else is not ours" in (submitted.needs_attention or "")
+    assert "two different answers" in (submitted.needs_attention or "")
+
+
+def test_ingesting_twice_changes_nothing(session: Session, parts: Parts, submitted: BatchWindow) -> None:
+    """The step dies before the settling commit and is taken again."""
+    lines = [output_line(item) for item in items_of(session, submitted)[:2]]
+    lease = end_batch(session, parts, submitted, "completed", output=lines)
+    run = batch_ingest.Ingest(
+        session, parts.settings, parts.prices, submitted.id, lease.token, None, submitted.opened_at
+    )
+    batch_ingest._apply_chunk(run, [line for raw in lines if (line := batch_ingest.read_line(raw))])
+    assert ingest(session, parts, lease) == {"completed": 2, "missing": 1}
+    for table in (LedgerEntry, JobResult):
+        assert session.scalar(select(func.count()).select_from(table)) == 2
+    assert items_of(session, submitted)[2].outcome is ItemOutcome.MISSING
+    assert statuses(session) == ["completed", "completed", JobStatus.QUEUED]

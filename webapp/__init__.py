@@ -1,0 +1,81 @@
+"""Sluice's app. `create_app` is the only place that knows every part."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from webapp import cli, views
+from webapp.config import Settings
+from webapp.extensions import csrf, db, htmx, login_manager, migrate
+from webapp.logs import configure_logging
+from webapp.parts import build_parts
+
+Listener = Literal["web", "internal"]
+MEBIBYTE = 1024 * 1024
+
+
+def create_app(listener: Listener = "web", settings: Settings | None = None) -> Flask:
+    """The web app, or the internal API: one image, two listeners, so that people who wait never block write-backs.
+
+    Raises InvalidSettings or InvalidProfile: a wrong deployment does not start.
+    """
+    settings = settings or Settings.from_env()
+    configure_logging()
+    app = Flask(__name__)
+    app.config.update(_flask_config(settings))
+    app.extensions["sluice"] = build_parts(settings)
+    db.init_app(app)
+    migrate.init_app(
+        app,
+        db,
+        directory=str(Path(__file__).parent.parent / "migrations"),
+        compare_server_default=True,
+        render_as_batch=False,
+    )
+    if listener == "web":
+        csrf.init_app(app)
+        login_manager.init_app(app)
+        htmx.init_app(app)
+        if settings.is_production:
+            app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+        views.register_web(app)
+    else:
+        views.register_internal(app)
+    app.url_defaults(_static_version)
+    cli.register(app)
+    return app
+
+
+def _flask_config(settings: Settings) -> dict[str, Any]:
+    return {
+        "SECRET_KEY": settings.secret_key.get_secret_value(),
+        "SQLALCHEMY_DATABASE_URI": settings.database_url.get_secret_value(),
+        "SQLALCHEMY_ENGINE_OPTIONS": {
+            "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5, "pool_pre_ping": True,
+        },
+        "MAX_CONTENT_LENGTH": (settings.max_upload_mb + 1) * MEBIBYTE,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": settings.public_url.startswith("https://"),
+        "WTF_CSRF_TIME_LIMIT": None,  # bound to the session: a page left open for a day still works
+        "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,  # static addresses carry a content hash
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _content_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _static_version(endpoint: str, values: dict[str, Any]) -> None:
+    """Give each static file an address that changes with its content."""
+    if endpoint == "static" and (filename := values.get("filename")):
+        path = Path(__file__).parent / "static" / filename
+        if path.is_file():
+            values["v"] = _content_hash(path)

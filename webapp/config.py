@@ -1,0 +1,144 @@
+"""Settings: read once from the environment, typed, and refused as a whole when one is wrong.
+
+Every setting may also be given as a file (`NAME_FILE`), as container platforms hand out secrets.
+`docs/settings.md` documents each one; a test keeps that page complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+ROOT = Path(__file__).resolve().parent.parent
+MIN_SECRET_LENGTH = 16
+
+Secret = Annotated[SecretStr, Field(min_length=MIN_SECRET_LENGTH)]
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class InvalidSettings(Exception):
+    """One or more settings are missing or wrong."""
+
+
+class Settings(BaseModel):
+    """All settings. The field's name in upper case is the name of the environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Where the parts are
+    environment: Literal["development", "production"] = "production"
+    database_url: SecretStr
+    public_url: str = "http://127.0.0.1:8000"
+    internal_url: str = "http://127.0.0.1:8001"
+    n8n_url: str = "http://127.0.0.1:5678"
+    openai_base_url: str = "https://api.openai.com/v1"
+    storage_dir: Path
+    profiles_dir: Path = ROOT / "profiles"
+    prices_file: Path = ROOT / "prices.json"
+    time_zone: str = "UTC"
+
+    # Secrets
+    secret_key: Secret
+    internal_token: Secret
+    n8n_webhook_token: Secret
+    openai_api_key: SecretStr
+
+    # Who may come in
+    registration: Literal["open", "closed"] = "closed"
+
+    # Which model answers; Azure wants a deployment for each mode
+    sync_model: str = "gpt-6-luna"
+    batch_model: str = "gpt-6-luna"
+
+    # Limits
+    max_upload_mb: Annotated[int, Field(ge=1, le=512)] = 20
+    max_pages: Annotated[int, Field(ge=1)] = 500
+    pdf_seconds: Seconds = 30
+    pdf_memory_mb: Annotated[int, Field(ge=128)] = 512
+    database_pool_size: Annotated[int, Field(ge=1)] = 8
+
+    # Sync runs
+    max_sync_in_flight: Annotated[int, Field(ge=1)] = 32
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    attempt_lease_seconds: Seconds = 360
+    sync_deadline_seconds: Seconds = 1200
+    dispatch_backoff_seconds: Seconds = 15
+
+    # Batch windows
+    max_batch_size: Annotated[int, Field(ge=1, le=50_000)] = 20
+    max_wait_seconds: Seconds = 3600
+    max_window_bytes: Annotated[int, Field(ge=1, le=200_000_000)] = 190_000_000
+    poll_seconds: Seconds = 60
+    create_grace_seconds: Seconds = 300
+
+    # The heartbeat
+    heartbeat_seconds: Seconds = 1
+
+    @field_validator("public_url", "internal_url", "n8n_url", "openai_base_url")
+    @classmethod
+    def _is_http_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_time_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("is not a time zone name such as Europe/Berlin")
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlives_the_provider_call(self) -> Self:
+        if self.sync_deadline_seconds < self.attempt_lease_seconds:
+            raise ValueError("SYNC_DEADLINE_SECONDS must not be shorter than ATTEMPT_LEASE_SECONDS")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings from environment variables or `NAME_FILE` files.
+
+        Raises InvalidSettings with one line per fault, all faults at once.
+        """
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for field in cls.model_fields:
+            name = field.upper()
+            try:
+                value = _read(environ, name)
+            except OSError as error:
+                faults.append(f"{name}_FILE: {error.strerror}: {error.filename}")
+                continue
+            if value is not None:
+                values[field] = value
+        try:
+            if not faults:
+                return cls(**values)
+        except ValidationError as error:
+            faults += [_fault(item) for item in error.errors(include_url=False, include_input=False)]
+        raise InvalidSettings("Sluice cannot start, settings are wrong:\n  " + "\n  ".join(faults))
+
+
+def _read(environ: Mapping[str, str], name: str) -> str | None:
+    if path := environ.get(f"{name}_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return environ.get(name) or None
+
+
+def _fault(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"]).upper()
+    message = "is not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

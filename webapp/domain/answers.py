@@ -1,0 +1,212 @@
+"""What a provider said: one reading for sync answers (from n8n) and for the lines of batch files.
+
+Shapes follow OpenAI's Responses and Chat Completions (openai 3.54 types; `docs/internal-api.md` lists what
+we keep). Everything here is hostile input: a wrong type is read as "not there", never as a crash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RETRYABLE_STATUS = frozenset({0, 408, 409, 425, 429, 500, 502, 503, 504, 529})
+NEVER_RETRY_CODES = frozenset({"insufficient_quota", "invalid_api_key"})
+NEVER_SENT_CODES = frozenset({"ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"})  # Node's words
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the provider counted them. `cached_input` is a part of `input`, `reasoning` of `output`."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One provider answer. `text` is set when it is good; else `error_code` and `error_message` are."""
+
+    status_code: int
+    key: str  # response id, else sha256 of the answer: the same answer twice has the same key
+    text: str | None = None
+    response_id: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    is_cut: bool = False  # max_output_tokens ended it: the text is what was paid for
+    error_code: str | None = None
+    error_message: str | None = None
+    is_retryable: bool = False
+    retry_after_seconds: float | None = None
+    provider_ms: int | None = None
+    request_id: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.text is not None
+
+    @property
+    def is_definite_refusal(self) -> bool:
+        """The provider surely did nothing: a 4xx (but 408, a time-out on its side), or the call never reached it."""
+        if self.status_code == 0:
+            return self.error_code in NEVER_SENT_CODES
+        return 400 <= self.status_code < 500 and self.status_code != 408
+
+    @property
+    def is_billable(self) -> bool:
+        """A 2xx answer was produced and is paid, whatever it says; an HTTP error is not."""
+        return 200 <= self.status_code < 300
+
+
+def read_answer(status_code: int, body: Any, headers: Mapping[str, Any] | None = None) -> Answer:
+    """Read an HTTP answer of `/v1/responses` or `/v1/chat/completions`.
+
+    `body` is the parsed JSON (any type) or text; `headers` is a mapping with lower-case names.
+    """
+    headers = headers if isinstance(headers, Mapping) else {}
+    found = _read_body(status_code, body)
+    return Answer(
+        status_code=status_code,
+        key=found.get("response_id") or _digest(body),
+        provider_ms=_whole(headers.get("openai-processing-ms")),
+        request_id=_text(headers.get("x-request-id")),
+        retry_after_seconds=_retry_after(headers),
+        **found,
+    )
+
+
+def transport_error(message: str, code: str = "no_answer") -> Answer:
+    """The provider could not be reached, or did not answer in time."""
+    return Answer(
+        status_code=0, key=_digest(message), error_code=code, error_message=_text(message) or code, is_retryable=True
+    )
+
+
+def _read_body(status_code: int, body: Any) -> dict[str, Any]:
+    if not 200 <= status_code < 300:
+        return _read_error(status_code, body)
+    if not isinstance(body, Mapping):
+        return _refused("unreadable_answer", "The provider's answer is not a JSON object.")
+    common = {"response_id": _text(body.get("id")), "model": _text(body.get("model")), "usage": _usage(body)}
+    if body.get("object") == "chat.completion" or "choices" in body:
+        return common | _read_chat(body)
+    return common | _read_response(body)
+
+
+def _read_response(body: Mapping[str, Any]) -> dict[str, Any]:
+    status = body.get("status")
+    parts = [part for item in _list(body.get("output")) if isinstance(item, Mapping) and item.get("type") == "message"
+             for part in _list(item.get("content")) if isinstance(part, Mapping)]  # fmt: skip
+    text = "".join(part["text"] for part in parts if part.get("type") == "output_text" and _text(part.get("text")))
+    refusal = next((_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None)
+    if status == "failed":
+        error = body.get("error") if isinstance(body.get("error"), Mapping) else {}
+        return _refused(_text(error.get("code")) or "failed", _text(error.get("message")) or "The provider failed.")
+    if refusal and not text:
+        return _refused("refused", f"The model refused: {refusal}")
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, Mapping) else None
+    return _good_or_refused(text, is_cut=status == "incomplete", reason=_text(reason))
+
+
+def _read_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    choices = _list(body.get("choices"))
+    choice = choices[0] if choices and isinstance(choices[0], Mapping) else {}
+    message = choice.get("message") if isinstance(choice.get("message"), Mapping) else {}
+    if refusal := _text(message.get("refusal")):
+        return _refused("refused", f"The model refused: {refusal}")
+    finish = _text(choice.get("finish_reason"))
+    return _good_or_refused(
+        _text(message.get("content")) or "", is_cut=finish in ("length", "content_filter"), reason=finish
+    )
+
+
+def _good_or_refused(text: str, *, is_cut: bool, reason: str | None) -> dict[str, Any]:
+    if not text.strip():
+        why = f" ({reason})" if reason else ""
+        return _refused("empty_answer", f"The provider's answer has no text{why}.")
+    return {"text": _storable(text), "is_cut": is_cut}
+
+
+def _read_error(status_code: int, body: Any) -> dict[str, Any]:
+    error = body.get("error") if isinstance(body, Mapping) else None
+    error = error if isinstance(error, Mapping) else {}
+    code = _text(error.get("code")) or _text(error.get("type")) or f"http_{status_code}"
+    message = _text(error.get("message")) or (_text(body) if isinstance(body, str) else None)
+    return {
+        "error_code": code[:100],
+        "error_message": _storable(message or f"The provider answered {status_code}.")[:2000],
+        "is_retryable": (status_code in RETRYABLE_STATUS or status_code >= 500) and code not in NEVER_RETRY_CODES,
+    }
+
+
+def _refused(code: str, message: str) -> dict[str, Any]:
+    return {"error_code": code[:100], "error_message": _storable(message)[:2000]}
+
+
+def _usage(body: Mapping[str, Any]) -> Usage | None:
+    """Responses and Chat name the same counts differently. Half a usage is no usage."""
+    usage = body.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    input_tokens = _whole(usage.get("input_tokens", usage.get("prompt_tokens")))
+    output_tokens = _whole(usage.get("output_tokens", usage.get("completion_tokens")))
+    if input_tokens is None or output_tokens is None:
+        return None
+    input_details = usage.get("input_tokens_details", usage.get("prompt_tokens_details"))
+    output_details = usage.get("output_tokens_details", usage.get("completion_tokens_details"))
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(_detail(input_details, "cached_tokens"), input_tokens),
+        reasoning_tokens=min(_detail(output_details, "reasoning_tokens"), output_tokens),
+    )
+
+
+def _detail(details: Any, name: str) -> int:
+    return (_whole(details.get(name)) or 0) if isinstance(details, Mapping) else 0
+
+
+def _retry_after(headers: Mapping[str, Any]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` in seconds; bounded, a date is not understood."""
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers[name]) / divisor
+        except (KeyError, TypeError, ValueError):
+            continue
+        if 0 <= seconds < float("inf"):
+            return min(seconds, MAX_RETRY_AFTER_SECONDS)
+    return None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return _storable(value) if isinstance(value, str) and value else None
+
+
+def _whole(value: Any) -> int | None:
+    """A count that fits PostgreSQL's bigint, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = int(float(value))
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 2**53 else None
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text has no NUL, UTF-8 has no lone surrogates."""
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,54 @@
+"""One line of a batch output or error file. All three shapes of error lines (`docs/internal-api.md`) are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from webapp.domain.answers import Answer, read_answer, transport_error
+from webapp.domain.states import ItemOutcome
+
+NOT_RUN = {"batch_expired": ItemOutcome.EXPIRED, "batch_cancelled": ItemOutcome.RELEASED}
+
+
+@dataclass(frozen=True)
+class Line:
+    custom_id: str
+    answer: Answer
+    raw: str  # JSON text of what the line says
+
+    @property
+    def outcome(self) -> ItemOutcome:
+        if self.answer.is_good:
+            return ItemOutcome.COMPLETED
+        return NOT_RUN.get(self.answer.error_code or "", ItemOutcome.FAILED)
+
+    def with_answer(self, answer: Answer) -> Line:
+        return replace(self, answer=answer)
+
+
+def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
+    """Read one JSONL line (or an item given inline); None when it is not a line at all."""
+    try:
+        item = json.loads(data) if isinstance(data, bytes) else data
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(item, Mapping) or not isinstance(item.get("custom_id"), str):
+        return None
+    response, error = item.get("response"), item.get("error")
+    if isinstance(response, Mapping):
+        status = response.get("status_code")
+        status = status if isinstance(status, int) and not isinstance(status, bool) else 0
+        answer = read_answer(status, response.get("body"))
+        request_id = response.get("request_id")
+        answer = replace(answer, request_id=request_id if isinstance(request_id, str) and request_id else None)
+        return Line(item["custom_id"], answer, json.dumps(response.get("body")))
+    error = error if isinstance(error, Mapping) else {}
+    code, message = error.get("code"), error.get("message")
+    answer = transport_error(
+        message if isinstance(message, str) else "The provider's line has neither an answer nor a reason.",
+        code if isinstance(code, str) and code else "no_answer",
+    )
+    return Line(item["custom_id"], answer, json.dumps(error))

@@ -1,0 +1,95 @@
+"""The provider's Batch object, read tolerantly (OpenAI and Azure: capitalised states, ISO or unix times, "" for
+no file). A body that is no batch gives None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from webapp.domain.states import TERMINAL_AT_PROVIDER
+
+
+@dataclass(frozen=True)
+class BatchObject:
+    id: str
+    status: str  # lower case; normally a ProviderStatus
+    input_file_id: str | None
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: datetime | None
+    expires_at: datetime | None
+    raw: dict[str, Any]
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_AT_PROVIDER
+
+    @classmethod
+    def read(cls, body: Any) -> BatchObject | None:
+        if not isinstance(body, Mapping):
+            return None
+        batch_id, status = _id(body.get("id")), body.get("status")
+        if batch_id is None or not isinstance(status, str):
+            return None
+        return cls(
+            id=batch_id, status=status.lower().replace(" ", "_"), input_file_id=_id(body.get("input_file_id")),
+            output_file_id=_id(body.get("output_file_id")), error_file_id=_id(body.get("error_file_id")),
+            created_at=_time(body.get("created_at")), expires_at=_time(body.get("expires_at")), raw=dict(body),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """One page of the provider's list, searched: the batch, or where the next page starts (None = the end)."""
+
+    batch: BatchObject | None = None
+    after: str | None = None
+
+
+def find_batch(body: Any, input_file_id: str) -> Found | None:
+    """Look for the batch of this input file in a page of `GET /batches`; None when the body is no list.
+
+    Should there be more than one, the oldest on the page is ours (the list is newest first).
+    """
+    if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
+        return None
+    batches = [batch for item in body["data"] if (batch := BatchObject.read(item))]
+    ours = [batch for batch in batches if batch.input_file_id == input_file_id]
+    if ours:
+        return Found(batch=ours[-1])
+    return Found(after=batches[-1].id if body.get("has_more") is True and batches else None)
+
+
+def request_counts(raw: Any) -> dict[str, int]:
+    """{total, completed, failed} as the provider says; a hint for people, never the truth."""
+    counts = raw.get("request_counts") if isinstance(raw, Mapping) else None
+    counts = counts if isinstance(counts, Mapping) else {}
+    return {k: v for k in ("total", "completed", "failed") if isinstance(v := counts.get(k), int)}
+
+
+def validation_errors(raw: Any) -> list[dict[str, Any]]:
+    """The entries of `errors.data`: {code, message, param, line}, whatever else is there."""
+    errors = raw.get("errors") if isinstance(raw, Mapping) else None
+    data = errors.get("data") if isinstance(errors, Mapping) else None
+    return [dict(item) for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
+
+
+def _id(value: Any) -> str | None:
+    """A provider id; "" means none."""
+    return value if isinstance(value, str) and 0 < len(value) <= 200 else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            parsed = datetime.fromisoformat(value)
+            return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+

@@ -1,0 +1,63 @@
+"""What can go wrong, in words. The docstring is the default message; `views/errors.py` maps each to a status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SluiceError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None, **detail: Any) -> None:
+        self.message = message or (self.__doc__ or "").strip().splitlines()[0]
+        self.detail = detail
+        super().__init__(self.message)
+
+
+class NotFound(SluiceError):
+    """There is nothing here."""
+
+
+class InvalidInput(SluiceError):
+    """Some values are not right."""
+
+    def __init__(self, errors: dict[str, str], message: str | None = None) -> None:
+        """`errors` maps a field's key to what is wrong with it."""
+        super().__init__(message, errors=errors)
+        self.errors = errors
+
+
+class UnknownProfile(SluiceError):
+    """There is no such profile."""
+
+
+class PlannedProfile(SluiceError):
+    """This profile is planned: it can be looked at, but not run yet."""
+
+
+class BadDocument(SluiceError):
+    """This file cannot be used."""
+
+
+class DocumentTooLarge(BadDocument):
+    """This file is larger than MAX_UPLOAD_MB allows."""
+
+
+class InvalidMove(SluiceError):
+    """The job or window has moved on, so this cannot be done any more."""
+
+
+class InsufficientJobs(SluiceError):
+    """Not enough jobs are queued to open a window."""
+
+
+class StaleLease(SluiceError):
+    """This lease has ended or was never given; nothing was changed."""
+
+
+class UnavailableService(SluiceError):
+    """Another service did not answer; try again in a moment."""
+
+
+class InvalidProfile(SluiceError):
+    """A profile file is wrong."""

@@ -1,0 +1,387 @@
+"""The profile: the one contract of a job type. Form, API, provider request and n8n payload follow from it.
+
+A profile is one JSON file in `profiles/`; `docs/profiles.md` explains each key. The JSON Schema of these
+models is published as `profiles/profile.schema.json` (a test keeps it current).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from webapp.domain.errors import InvalidInput, InvalidProfile
+from webapp.domain.states import BatchStrategy, ExecutionMode
+
+EXECUTION_MODE = "executionMode"
+BATCH_STRATEGY = "batchStrategy"
+NEED_BY = "needBy"
+RESERVED_KEYS = (EXECUTION_MODE, BATCH_STRATEGY, NEED_BY)
+ENDPOINTS = ("/v1/responses", "/v1/chat/completions")
+
+Key = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,39}$")]
+
+
+class _Part(BaseModel):
+    """JSON keys are camelCase; an unknown key is a mistake, not an extension."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Option(_Part):
+    value: str
+    label: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, data: Any) -> Any:
+        return {"value": data, "label": data.replace("_", " ").capitalize()} if isinstance(data, str) else data
+
+
+class _Field(_Part):
+    key: Key
+    label: str = ""
+    help: str = ""
+    required: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label that people see: the given one, or the key in words."""
+        return self.label or "".join(f" {c.lower()}" if c.isupper() else c for c in self.key).capitalize()
+
+    def value_type(self) -> Any:
+        """The Python type (with constraints) that a value of this field must have."""
+        raise NotImplementedError
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:  # PostgreSQL cannot store it
+        raise ValueError("contains a character that is not text (NUL)")
+    return value
+
+
+class TextField(_Field):
+    type: Literal["text", "textarea"]
+    min_length: int = 0
+    max_length: int = 20_000
+    placeholder: str = ""
+    default: str | None = None
+
+    def value_type(self) -> Any:
+        shortest = max(self.min_length, 1 if self.required else 0)
+        limits = StringConstraints(strip_whitespace=True, min_length=shortest, max_length=self.max_length)
+        return Annotated[str, limits, AfterValidator(_without_nul)]
+
+
+class IntegerField(_Field):
+    type: Literal["integer"]
+    min: int | None = None
+    max: int | None = None
+    default: int | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[int, Field(ge=self.min, le=self.max)]
+
+
+class NumberField(_Field):
+    type: Literal["number"]
+    min: float | None = None
+    max: float | None = None
+    default: float | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[float, Field(ge=self.min, le=self.max, allow_inf_nan=False)]
+
+
+class BooleanField(_Field):
+    type: Literal["boolean"]
+    default: bool = False
+
+    def value_type(self) -> Any:
+        return bool
+
+
+class _Choice(_Field):
+    options: Annotated[tuple[Option, ...], Field(min_length=1)]
+
+    @property
+    def values(self) -> list[str]:
+        return [option.value for option in self.options]
+
+    @field_validator("options")
+    @classmethod
+    def _are_distinct(cls, options: tuple[Option, ...]) -> tuple[Option, ...]:
+        if len({option.value for option in options}) < len(options):
+            raise ValueError("two options have the same value")
+        return options
+
+    def _one_of(self, value: str) -> str:
+        if value not in self.values:
+            raise ValueError(f"must be one of: {', '.join(self.values)}")
+        return value
+
+
+class SelectField(_Choice):
+    type: Literal["select"]
+    default: str | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[str, AfterValidator(self._one_of)]
+
+
+class MultiselectField(_Choice):
+    type: Literal["multiselect"]
+    default: tuple[str, ...] = ()
+
+    def value_type(self) -> Any:
+        return Annotated[list[Annotated[str, AfterValidator(self._one_of)]], Field(min_length=int(self.required))]
+
+
+class DatetimeField(_Field):
+    type: Literal["datetime"]
+
+    @property
+    def default(self) -> None:
+        return None
+
+    def value_type(self) -> Any:
+        return AwareDatetime
+
+
+class DocumentField(_Field):
+    type: Literal["document"]
+    accept: tuple[str, ...] = ("application/pdf",)
+
+    @property
+    def default(self) -> None:
+        return None
+
+    def value_type(self) -> Any:
+        """A document is named by its id; the form stores the upload first."""
+        return Annotated[int, Field(ge=1)]
+
+
+ProfileField = Annotated[
+    TextField | IntegerField | NumberField | BooleanField | SelectField | MultiselectField | DatetimeField
+    | DocumentField,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+
+class Request(_Part):
+    """The provider request, the same in both modes. `body` holds templates (`domain/rendering.py`)."""
+
+    endpoint: Literal["/v1/responses", "/v1/chat/completions"]
+    body: dict[str, Any]
+
+
+class Output(_Part):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    type: Literal["markdown", "text", "json"] = "markdown"
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class Batch(_Part):
+    max_batch_size: Annotated[int, Field(ge=1, le=50_000)] | None = None
+    max_wait_seconds: Annotated[int, Field(ge=1)] | None = None
+
+
+class Execution(_Part):
+    webhook_path: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9/_-]*$")] = "jobs/run"
+    payload_map: dict[Key, str] = {}
+
+
+class Profile(_Part):
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    description: str = ""
+    status: Literal["active", "planned"] = "active"
+    fields: tuple[ProfileField, ...]
+    request: Request
+    output: Output = Output()
+    batch: Batch = Batch()
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        keys = [field.key for field in self.fields]
+        if len(set(keys)) < len(keys):
+            raise ValueError("two fields have the same key")
+        for key, words in ((EXECUTION_MODE, ExecutionMode), (BATCH_STRATEGY, BatchStrategy)):
+            field = self.field(key)
+            if field is None:
+                continue
+            if not isinstance(field, SelectField):
+                raise ValueError(f"{key} must be a select field")
+            if unknown := set(field.values) - set(words):
+                raise ValueError(f"{key} has options that Sluice does not know: {', '.join(sorted(unknown))}")
+        for field in self.fields:
+            default = field.default
+            if default not in (None, ()):
+                try:
+                    create_model("Default", value=(field.value_type(), ...))(value=default)
+                except ValidationError as error:
+                    raise ValueError(f"the default of {field.key} is not a value it accepts") from error
+        return self
+
+    def field(self, key: str) -> Any:
+        """The field with this key, or None."""
+        return next((field for field in self.fields if field.key == key), None)
+
+    @property
+    def input_fields(self) -> list[Any]:
+        """The fields that are the job's own inputs (not the reserved ones)."""
+        return [field for field in self.fields if field.key not in RESERVED_KEYS]
+
+    @property
+    def document_fields(self) -> list[DocumentField]:
+        return [field for field in self.fields if isinstance(field, DocumentField)]
+
+    @property
+    def execution_modes(self) -> list[ExecutionMode]:
+        """The modes that a run may choose; sync alone when the profile has no executionMode field."""
+        field = self.field(EXECUTION_MODE)
+        return [ExecutionMode(value) for value in field.values] if field else [ExecutionMode.SYNC]
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == "active"
+
+    @property
+    def content_hash(self) -> str:
+        """Identifies what a job is pinned to: fields, request and output (hex sha256)."""
+        pinned = self.model_dump(mode="json", by_alias=True, include={"fields", "request", "output"})
+        return hashlib.sha256(json.dumps(pinned, sort_keys=True).encode()).hexdigest()
+
+    def validate_inputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a run against the fields; the same for the form and the API.
+
+        Returns plain JSON values, one for each field (defaults filled in, absent optional ones None).
+        Raises InvalidInput with a message per field key.
+        """
+        try:
+            checked = self._input_model()(**values)
+        except ValidationError as error:
+            raise InvalidInput(dict(_field_errors(error))) from error
+        return checked.model_dump(mode="json")
+
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of a run's values."""
+        return self._input_model().model_json_schema()
+
+    def _input_model(self) -> type[BaseModel]:
+        definitions: dict[str, Any] = {}
+        for field in self.fields:
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            if field.required and default in (None, []):
+                definitions[field.key] = (field.value_type(), Field(title=field.title, description=field.help or None))
+            else:
+                kind = field.value_type()
+                definitions[field.key] = (
+                    kind if default is not None else kind | None,
+                    Field(default=default, title=field.title, description=field.help or None),
+                )
+        return create_model(f"{self.id}_inputs", __config__=ConfigDict(extra="forbid"), **definitions)
+
+
+def _field_errors(error: ValidationError) -> Iterable[tuple[str, str]]:
+    for item in error.errors(include_url=False, include_input=False):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        match item["type"]:
+            case "missing":
+                yield key, "This field is required."
+            case "extra_forbidden":
+                yield key, "This profile has no such field."
+            case "string_too_short" if item["ctx"].get("min_length") == 1:
+                yield key, "This field is required."
+            case _:
+                message = item["msg"].removeprefix("Value error, ")
+                yield key, message[:1].upper() + message[1:].rstrip(".") + "."
+
+
+def parse_profile(text: str, source: str) -> Profile:
+    """Read one profile from JSON text. `source` names it in messages.
+
+    Raises InvalidProfile with the JSON pointer and the reason of each fault.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidProfile(f"{source}: line {error.lineno}: {error.msg}") from error
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        faults = [f"{source}: {_pointer(item['loc'])}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise InvalidProfile("\n".join(faults)) from error
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "/" + "/".join(str(part) for part in location)
+
+
+def load_profiles(folder: Path) -> dict[str, Profile]:
+    """Read every profile of a folder: {id: Profile}, in the order of the file names.
+
+    Raises InvalidProfile that lists the faults of all files.
+    """
+    profiles: dict[str, Profile] = {}
+    faults: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".schema.json"):
+            continue
+        try:
+            profile = parse_profile(path.read_text(encoding="utf-8"), path.name)
+        except InvalidProfile as error:
+            faults.append(error.message)
+            continue
+        if profile.id in profiles:
+            faults.append(f"{path.name}: /id: another file has the profile {profile.id}")
+        profiles[profile.id] = profile
+    if faults:
+        raise InvalidProfile("\n".join(faults))
+    if not profiles:
+        raise InvalidProfile(f"{folder}: there is no profile in this folder")
+    return profiles
+
+
+def canonical_run(
+    job_id: int, user: Mapping[str, Any], profile_id: str, mode: ExecutionMode, strategy: BatchStrategy | None,
+    inputs: Mapping[str, Any], created_at: datetime,
+) -> dict[str, Any]:  # fmt: skip
+    """The run as payload maps see it: each value has a dot path (`user.id`, `input.bullets`)."""
+    return {
+        "jobId": job_id, "user": dict(user), "profile": profile_id, EXECUTION_MODE: mode.value,
+        BATCH_STRATEGY: strategy.value if strategy else None, "input": dict(inputs), "createdAt": created_at.isoformat(),
+    }  # fmt: skip
+
+
+def map_payload(run: Mapping[str, Any], payload_map: Mapping[str, str]) -> dict[str, Any]:
+    """Pick and rename what the workflow wants; an empty map sends the run as it is. A missing path gives None."""
+    if not payload_map:
+        return dict(run)
+    return {key: _at_path(run, path) for key, path in payload_map.items()}
+
+
+def _at_path(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value

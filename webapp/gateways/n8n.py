@@ -1,0 +1,54 @@
+"""n8n's webhooks: run a sync job, nudge the windows flow, ask whether it is alive."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from webapp.domain.errors import UnavailableService
+
+NUDGE_PATH = "windows/nudge"
+TOKEN_HEADER = "X-Sluice-Token"  # noqa: S105  (a header's name)
+TIMEOUT_SECONDS = 2.0
+
+# n8n is ours and near: no proxy of the environment may come between.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class N8n:
+    url: str
+    webhook_token: str
+
+    def run(self, webhook_path: str, payload: dict[str, Any]) -> None:
+        """Hand a sync job to its workflow. Raises UnavailableService when n8n did not take it."""
+        self._post(webhook_path, payload)
+
+    def nudge(self) -> None:
+        """Tell the windows flow that something is due. Raises UnavailableService."""
+        self._post(NUDGE_PATH, {})
+
+    def is_healthy(self) -> bool:
+        try:
+            with _opener.open(f"{self.url}/healthz", timeout=TIMEOUT_SECONDS) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _post(self, path: str, payload: dict[str, Any]) -> None:
+        request = urllib.request.Request(  # noqa: S310  (the address is a setting, http or https by its check)
+            f"{self.url}/webhook/{path}",
+            data=json.dumps(payload).encode(),
+            headers={"Content-Type": "application/json", TOKEN_HEADER: self.webhook_token},
+        )
+        try:
+            with _opener.open(request, timeout=TIMEOUT_SECONDS):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise UnavailableService(f"n8n answered {error.code} to {path}") from error
+        except OSError as error:
+            raise UnavailableService(f"n8n did not answer: {error}") from error

@@ -1,0 +1,68 @@
+"""The provider's Files API: upload the input of a window, download its output. Bytes are streamed, never held."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from openai import NotFoundError, OpenAI, OpenAIError
+
+from webapp.domain.errors import UnavailableService
+
+CHUNK_BYTES = 1024 * 1024
+TIMEOUT_SECONDS = 300.0
+
+
+class _ReportingFile(io.FileIO):
+    """A file that tells when it is read, so that a lease can be renewed while bytes move."""
+
+    def __init__(self, path: Path, on_progress: Callable[[], None]) -> None:
+        super().__init__(path, "rb")
+        self._on_progress = on_progress
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._on_progress()
+        return super().read(size) or b""
+
+
+class ProviderFiles:
+    def __init__(self, base_url: str, api_key: str) -> None:
+        # max_retries=0: a retried upload is a second file; our own next step repeats what has to be repeated.
+        self._client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=TIMEOUT_SECONDS)
+
+    def upload_batch_input(self, path: Path, on_progress: Callable[[], None]) -> str:
+        """Upload a JSONL file; returns the provider's file id. `on_progress` is called as it is read.
+
+        Raises UnavailableService.
+        """
+        try:
+            with _ReportingFile(path, on_progress) as file:
+                return self._client.files.create(file=(path.name, file), purpose="batch").id
+        except OpenAIError as error:
+            raise UnavailableService(f"The provider did not take the input file: {error}") from error
+
+    def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
+        """Stream a file to `path`; `on_progress` is called after each MiB.
+
+        Raises UnavailableService, also when fewer bytes came than the file object says.
+        """
+        try:
+            expected = self._client.files.retrieve(file_id).bytes
+            with self._client.files.with_streaming_response.content(file_id) as answer, path.open("wb") as file:
+                for chunk in answer.iter_bytes(CHUNK_BYTES):
+                    file.write(chunk)
+                    on_progress()
+        except OpenAIError as error:
+            raise UnavailableService(f"The provider did not hand out {file_id}: {error}") from error
+        if path.stat().st_size != expected:
+            raise UnavailableService(f"{file_id} was cut short: {path.stat().st_size} of {expected} bytes came.")
+
+    def delete(self, file_id: str) -> None:
+        """Delete a file; one that is gone already is fine. Raises UnavailableService."""
+        try:
+            self._client.files.delete(file_id)
+        except NotFoundError:
+            pass
+        except OpenAIError as error:
+            raise UnavailableService(f"The provider did not delete {file_id}: {error}") from error

@@ -1,0 +1,15 @@
+"""The tables. Re-exported here for Alembic and the shell."""
+
+from webapp.models.base import Base
+from webapp.models.batch import BatchItem, BatchWindow, Queue, StrayBatch, WindowEvent
+from webapp.models.document import Document
+from webapp.models.job import Job, JobAnswer, JobDocument, JobEvent, JobRequest, JobResult, ProfileVersion
+from webapp.models.ledger import LedgerEntry
+from webapp.models.operation import ExecutionFailure, Heartbeat
+from webapp.models.user import ApiToken, User
+
+__all__ = [
+    "ApiToken", "Base", "BatchItem", "BatchWindow", "Document", "ExecutionFailure", "Heartbeat", "Job", "JobAnswer",
+    "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion", "Queue", "StrayBatch",
+    "User", "WindowEvent",
+]  # fmt: skip

@@ -1,0 +1,26 @@
+"""Uploaded documents: what we know of them; the bytes are in the blob store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from webapp.models.base import Base, BigInt, CreatedAt, Id
+
+
+class Document(Base):
+    __tablename__ = "documents"
+
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    filename: Mapped[str]  # as the user named it: shown, never used as a path
+    content_type: Mapped[str]
+    bytes: Mapped[BigInt]
+    sha256: Mapped[str]
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    pages: Mapped[int]
+    text: Mapped[str] = mapped_column(deferred=True)  # extracted once, at upload
+    created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,159 @@
+"""Jobs, the exact request of each, their answers, and one event row for each change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
+from webapp.models.base import Base, BigInt, CreatedAt, Id, Json
+from webapp.models.document import Document
+from webapp.models.user import User
+
+
+class ProfileVersion(Base):
+    """What a job is pinned to (fields, request, output) and, beside it, the batch and execution parts last seen."""
+
+    __tablename__ = "profile_versions"
+
+    id: Mapped[Id]
+    profile_id: Mapped[str]
+    content_hash: Mapped[str]
+    document: Mapped[Json]  # the whole profile as last loaded with this content
+    created_at: Mapped[CreatedAt]
+    last_seen_at: Mapped[CreatedAt]
+
+    __table_args__ = (UniqueConstraint("profile_id", "content_hash"),)
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    profile_id: Mapped[str]
+    profile_version_id: Mapped[int] = mapped_column(ForeignKey("profile_versions.id"))
+    execution_mode: Mapped[ExecutionMode]
+    batch_strategy: Mapped[BatchStrategy | None]
+    queue_id: Mapped[int | None] = mapped_column(ForeignKey("queues.id"))
+    status: Mapped[JobStatus]
+    inputs: Mapped[Json]
+    retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+
+    attempt: Mapped[int] = mapped_column(server_default="1")  # counts starts that were given up, plus one
+    free_returns: Mapped[int] = mapped_column(server_default="0")  # returns that used no attempt
+    has_ridden: Mapped[bool] = mapped_column(server_default="false")  # came back from a window: counts as overdue
+    execution_id: Mapped[str | None]  # the n8n execution that owns the attempt
+    lease_until: Mapped[datetime | None]  # of the attempt
+    dispatched_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]  # back-off: no dispatch before this
+
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime | None]  # the wait that counts for maxWaitSeconds
+    claimed_at: Mapped[datetime | None]
+    first_started_at: Mapped[datetime | None]  # the sync deadline runs from here
+    started_at: Mapped[datetime | None]  # this attempt
+    finished_at: Mapped[datetime | None]
+    failure_code: Mapped[str | None]
+    failure_message: Mapped[str | None]  # a sentence for the person who reads the job page
+
+    user: Mapped[User] = relationship()
+    profile_version: Mapped[ProfileVersion] = relationship()
+    result: Mapped[JobResult | None] = relationship(viewonly=True)
+    documents: Mapped[list[Document]] = relationship(secondary="job_documents", viewonly=True)
+
+    __table_args__ = (
+        CheckConstraint(
+            "(finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'expired', 'cancelled'))",
+            name="terminal_iff_finished",
+        ),
+        CheckConstraint("(execution_mode = 'batch') = (queue_id IS NOT NULL)", name="batch_iff_queue"),
+        CheckConstraint("attempt >= 1", name="attempt_positive"),
+        # The claim: the oldest queued jobs of one queue.
+        Index("ix_jobs_claim", "queue_id", "queued_at", "id", postgresql_where=text("status = 'queued'")),
+        # The heartbeat: what is to be dispatched, and whose lease may have ended.
+        Index("ix_jobs_dispatch", "id", postgresql_where=text("status = 'created'")),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        # The history page: newest first, for one user and for all.
+        Index("ix_jobs_user_newest", "user_id", text("id DESC")),
+    )
+
+
+class JobDocument(Base):
+    """Which documents a job was made from."""
+
+    __tablename__ = "job_documents"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id"), primary_key=True, index=True)
+
+
+class JobRequest(Base):
+    """The provider request, rendered once: what is sent is what is stored."""
+
+    __tablename__ = "job_requests"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True, autoincrement=False)
+    endpoint: Mapped[str]
+    model: Mapped[str]
+    body: Mapped[str]  # JSON text, one line
+    body_bytes: Mapped[int]
+    most_input_tokens: Mapped[int]
+
+
+class JobResult(Base):
+    """The good answer of a job. The raw answer is apart, in job_answers."""
+
+    __tablename__ = "job_results"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    answer_key: Mapped[str]
+    text: Mapped[str]
+    is_cut: Mapped[bool]  # max_output_tokens ended it
+    model: Mapped[str | None]
+    input_tokens: Mapped[BigInt | None]
+    cached_input_tokens: Mapped[BigInt | None]
+    output_tokens: Mapped[BigInt | None]
+    reasoning_tokens: Mapped[BigInt | None]
+    provider_ms: Mapped[BigInt | None]
+    provider_ms_source: Mapped[str | None]  # header | n8n | batch
+    queue_ms: Mapped[BigInt]  # created until the provider got it
+    total_ms: Mapped[BigInt]  # created until the answer was stored
+    created_at: Mapped[datetime]
+
+
+class JobAnswer(Base):
+    """Each provider answer as it came (JSON text), good or not: the evidence."""
+
+    __tablename__ = "job_answers"
+
+    id: Mapped[Id]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int]
+    answer_key: Mapped[str]
+    status_code: Mapped[int]
+    request_id: Mapped[str | None]
+    raw: Mapped[str]
+    received_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("job_id", "attempt", "answer_key"),)
+
+
+class JobEvent(Base):
+    """One change of a job: from, to, who and why. A window's own events are joined to it, not copied."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[Id]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    at: Mapped[datetime]
+    from_status: Mapped[str | None]
+    to_status: Mapped[str]
+    actor: Mapped[str]  # user:<id> | n8n:<execution> | heartbeat | window:<id>
+    reason: Mapped[str]
+    attempt: Mapped[int]
+    detail: Mapped[Json | None] = mapped_column()
+

@@ -1,0 +1,119 @@
+"""Users: register, sign in, API tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from webapp.domain.errors import InvalidInput
+from webapp.models import ApiToken, User
+from webapp.services.clock import clock
+
+MIN_PASSWORD_LENGTH = 10
+MAX_PASSWORD_LENGTH = 200
+TOKEN_PREFIX = "sluice_"  # noqa: S105  (makes a leaked token recognisable to scanners)
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+# OWASP's Argon2id profile: 19 MiB, two passes, one lane.
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_NOBODY = _hasher.hash(secrets.token_hex())  # an unknown e-mail takes as long as a wrong password
+
+
+def register(session: Session, email: str, password: str, *, role: str = "user") -> User:
+    """Create a user. Commits. Raises InvalidInput with `email` or `password`."""
+    email = email.strip()
+    errors = {}
+    if not _EMAIL.fullmatch(email) or len(email) > 254:
+        errors["email"] = "This is not an e-mail address."
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        errors["password"] = f"Use {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters."
+    if errors:
+        raise InvalidInput(errors)
+    user = User(email=email, password_hash=_hasher.hash(password), role=role)
+    session.add(user)
+    try:
+        session.commit()
+    except IntegrityError:
+        session.rollback()
+        raise InvalidInput({"email": "This address is registered already."}) from None
+    return user
+
+
+def authenticate(session: Session, email: str, password: str) -> User | None:
+    """The user with this e-mail and password, if enabled; None for every kind of no."""
+    user = _by_email(session, email)
+    try:
+        _hasher.verify(user.password_hash if user else _NOBODY, password[:MAX_PASSWORD_LENGTH])
+    except (VerifyMismatchError, InvalidHashError):
+        return None
+    return user if user and user.is_enabled else None
+
+
+def ensure_admin(session: Session, email: str, password: str) -> bool:
+    """Make sure that this admin exists with this password. Commits. True when the user was created."""
+    user = _by_email(session, email)
+    if user is None:
+        register(session, email, password, role="admin")
+        return True
+    user.role, user.is_enabled, user.password_hash = "admin", True, _hasher.hash(password)
+    session.commit()
+    return False
+
+
+def load_session_user(session: Session, session_id: str) -> User | None:
+    """The user that a session cookie names (`<id>.<epoch>`), unless the epoch has moved on."""
+    user_id, _, epoch = session_id.partition(".")
+    if not (user_id.isdecimal() and epoch.isdecimal() and len(user_id) < 19):
+        return None
+    user = session.get(User, int(user_id))
+    return user if user and user.session_epoch == int(epoch) else None
+
+
+def create_token(session: Session, user: User, name: str) -> str:
+    """A new API token of this user; the text is returned once and never stored. Commits."""
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    session.add(ApiToken(user_id=user.id, name=name.strip()[:80] or "API token", token_hash=_digest(token)))
+    session.commit()
+    return token
+
+
+def revoke_token(session: Session, user: User, token_id: int) -> bool:
+    """End a token of this user. Commits. False when there is no such living token."""
+    token = session.scalars(
+        select(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+    ).one_or_none()
+    if token is None:
+        return False
+    token.revoked_at = clock(session)
+    session.commit()
+    return True
+
+
+def list_tokens(session: Session, user: User) -> list[ApiToken]:
+    """The user's living tokens, newest first."""
+    statement = select(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+    return list(session.scalars(statement.order_by(ApiToken.id.desc())))
+
+
+def user_of_token(session: Session, token: str) -> User | None:
+    """The enabled user whose living token this is."""
+    return session.scalars(
+        select(User)
+        .join(ApiToken, ApiToken.user_id == User.id)
+        .where(ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled)
+    ).one_or_none()
+
+
+def _by_email(session: Session, email: str) -> User | None:
+    return session.scalars(select(User).where(func.lower(User.email) == email.strip().lower())).one_or_none()
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

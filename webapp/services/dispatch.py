@@ -1,0 +1,182 @@
+"""Sync runs: hand a job to n8n, let exactly one execution start it, notice attempts that never came back.
+
+Record, commit, call, never trust the answer: what n8n does shows when it calls `start`. A job that n8n never
+started stays `created` and is dispatched again after a back-off.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.errors import InvalidMove, NotFound, UnavailableService
+from webapp.domain.profiles import canonical_run, map_payload
+from webapp.domain.states import ExecutionMode, JobStatus
+from webapp.gateways.n8n import N8n
+from webapp.models import Job, JobRequest, User
+from webapp.services import ledger, lifecycle
+from webapp.services.clock import clock
+from webapp.services.registry import Profiles
+
+log = logging.getLogger(__name__)
+
+DISPATCH_LOCK = 7_301  # advisory: counting what is in flight and adding to it is one step
+
+
+def dispatch_due(
+    session: Session, settings: Settings, profiles: Profiles, n8n: N8n, *, only: Sequence[int] | None = None
+) -> int:
+    """Hand the sync jobs that are due to n8n, oldest first (`only`: just these). Returns how many were taken up.
+
+    Commits before it calls n8n. At most MAX_SYNC_IN_FLIGHT jobs are dispatched and unfinished.
+    """
+    job_ids = _mark_dispatched(session, settings, only)
+    rows = session.execute(
+        select(Job, User.email).join(User, User.id == Job.user_id).where(Job.id.in_(job_ids)).order_by(Job.id)
+    ).all()
+    calls = [_call(session, settings, profiles, job, email) for job, email in rows]
+    session.commit()
+    for webhook_path, payload in calls:
+        try:
+            n8n.run(webhook_path, payload)
+        except UnavailableService as error:
+            log.warning("job %s was not taken, it will be dispatched again: %s", payload["jobId"], error)
+    return len(calls)
+
+
+def start_attempt(
+    session: Session, settings: Settings, *, job_id: int, attempt: int, execution_id: str
+) -> tuple[str, str]:
+    """An n8n execution takes the attempt: (provider URL, request body as JSON text). Commits.
+
+    Exclusive: the first execution owns the attempt, the same one asking again gets the same answer.
+    Raises InvalidMove for any other, NotFound for an unknown job.
+    """
+    now = clock(session)
+    started = lifecycle.move_job(
+        session, job_id, JobStatus.PROCESSING, now=now, actor=f"n8n:{execution_id}", reason="started",
+        sources=[JobStatus.CREATED], conditions=[Job.attempt == attempt],
+        values={
+            "execution_id": execution_id,
+            "lease_until": now + timedelta(seconds=settings.attempt_lease_seconds),
+        },
+    )  # fmt: skip
+    session.commit()
+    if not started:
+        job = session.get(Job, job_id)
+        if job is None:
+            raise NotFound
+        if (job.status, job.attempt, job.execution_id) != (JobStatus.PROCESSING, attempt, execution_id):
+            raise InvalidMove(f"Job {job_id} is {job.status} in attempt {job.attempt}; this attempt is not to be had.")
+    request = session.execute(
+        select(JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)
+    ).one()
+    return provider_url(settings, request.endpoint), request.body
+
+
+def provider_url(settings: Settings, endpoint: str) -> str:
+    """`/v1/responses` below a base URL that already ends in `/v1` (OpenAI) or `/openai/v1` (Azure)."""
+    return settings.openai_base_url + endpoint.removeprefix("/v1")
+
+
+def end_overdue_attempts(session: Session, settings: Settings) -> int:
+    """Give up the attempts whose lease has ended without an answer. Commits. Returns how many."""
+    now = clock(session)
+    overdue = session.scalars(
+        select(Job)
+        .where(Job.status == JobStatus.PROCESSING, Job.lease_until < now)
+        .order_by(Job.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in overdue:
+        ledger.record_lost_answer(session, job, now)
+        give_up_attempt(
+            session, settings, job, now=now, actor="heartbeat", code="answer_lost",
+            message="n8n started this job but never came back with an answer.",
+        )  # fmt: skip
+    session.commit()
+    return len(overdue)
+
+
+def give_up_attempt(
+    session: Session, settings: Settings, job: Job, *,
+    now: datetime, actor: str, code: str, message: str, retry_after_seconds: float | None = None,
+) -> JobStatus:  # fmt: skip
+    """Repeat the job in a new attempt, or fail it when attempts or its deadline are used up. Does not commit."""
+    first_started = job.first_started_at or now
+    deadline = first_started + timedelta(seconds=settings.sync_deadline_seconds)
+    not_before = now + timedelta(seconds=retry_after_seconds or _back_off_seconds(job.attempt))
+    same_attempt = [Job.attempt == job.attempt]
+    if job.attempt < settings.max_attempts and not_before < deadline:
+        lifecycle.move_job(
+            session, job.id, JobStatus.CREATED, now=now, actor=actor, reason=message, conditions=same_attempt,
+            sources=[JobStatus.PROCESSING], values={"attempt": Job.attempt + 1, "not_before": not_before},
+            detail={"code": code},
+        )  # fmt: skip
+        return JobStatus.CREATED
+    tries = f" It was tried {job.attempt} times." if job.attempt > 1 else ""
+    lifecycle.move_job(
+        session, job.id, JobStatus.FAILED, now=now, actor=actor, reason=message, conditions=same_attempt,
+        values={"failure_code": code, "failure_message": message + tries}, detail={"code": code},
+    )  # fmt: skip
+    return JobStatus.FAILED
+
+
+def _back_off_seconds(attempt: int) -> float:
+    """2, 4, 8 … s, each with up to a quarter of jitter so that jobs do not return in step."""
+    return float(min(2**attempt, 60)) * random.uniform(1, 1.25)  # noqa: S311
+
+
+def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] | None) -> list[int]:
+    session.execute(select(func.pg_advisory_xact_lock(DISPATCH_LOCK)))
+    now = clock(session)
+    in_flight = session.execute(
+        select(func.count())
+        .select_from(Job)
+        .where(
+            or_(
+                and_(Job.status == JobStatus.PROCESSING, Job.lease_until.is_not(None)),
+                and_(Job.status == JobStatus.CREATED, Job.dispatched_at.is_not(None)),
+            )
+        )
+    ).scalar_one()
+    repeat_before = now - timedelta(seconds=settings.dispatch_backoff_seconds)
+    never = Job.dispatched_at.is_(None)
+    is_due = [Job.status == JobStatus.CREATED, or_(Job.not_before.is_(None), Job.not_before <= now)]
+    if only is not None:
+        is_due.append(Job.id.in_(only))
+    room = max(settings.max_sync_in_flight - in_flight, 0)
+    new = select(Job.id).where(*is_due, never).order_by(Job.id).limit(room)
+    repeated = select(Job.id).where(*is_due, Job.dispatched_at <= repeat_before)
+    due = new.union_all(repeated).subquery()
+    taken = session.execute(
+        update(Job)
+        .where(Job.id.in_(select(due.c.id)), Job.status == JobStatus.CREATED)
+        .values(dispatched_at=now)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).scalars()
+    return list(taken)
+
+
+def _call(
+    session: Session, settings: Settings, profiles: Profiles, job: Job, email: str
+) -> tuple[str, dict[str, Any]]:
+    """(webhook path, payload): what the profile's map asks for, and what every workflow needs."""
+    execution = profiles.live(session, job.profile_id).execution
+    run = canonical_run(
+        job.id, {"id": job.user_id, "email": email}, job.profile_id, ExecutionMode.SYNC, job.batch_strategy,
+        job.inputs, job.created_at,
+    )  # fmt: skip
+    own = f"{settings.internal_url}/api/internal/jobs/{job.id}"
+    return execution.webhook_path, {
+        **map_payload(run, execution.payload_map),
+        "jobId": job.id, "attempt": job.attempt, "callback": {"start": f"{own}/start", "result": f"{own}/result"},
+    }  # fmt: skip

@@ -1,0 +1,90 @@
+"""The clock of the system: dispatch, repeat, end leases, nudge n8n. Everything it does is safe to do twice.
+
+One process leads, by a session-level advisory lock on a connection of its own; others wait to take over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.errors import UnavailableService
+from webapp.gateways.n8n import N8n
+from webapp.models import Heartbeat
+from webapp.services.batches import list_queues
+from webapp.services.clock import clock
+from webapp.services.dispatch import dispatch_due, end_overdue_attempts
+from webapp.services.registry import Profiles
+from webapp.services.windows import has_due_window
+
+log = logging.getLogger(__name__)
+
+LEADER_LOCK = 7_300
+NAME = "heartbeat"
+NUDGE_AGAIN_SECONDS = 5.0  # a nudge that changed nothing is repeated no sooner
+
+
+@dataclass
+class Beat:
+    """What one process remembers between beats; losing it costs nothing but a repeated nudge."""
+
+    nudged_at: float = float("-inf")  # monotonic
+
+
+def run(
+    engine: Engine, settings: Settings, profiles: Profiles, n8n: N8n, *, should_stop: Callable[[float], bool]
+) -> None:
+    """Beat until told to stop. `should_stop(seconds)` waits that long and tells whether to stop."""
+    while not should_stop(0):
+        try:
+            with engine.connect() as connection:
+                _lead(connection, engine, settings, profiles, n8n, should_stop)
+        except DBAPIError:
+            log.exception("the database is away; the heartbeat waits")
+            should_stop(settings.heartbeat_seconds)
+
+
+def _lead(
+    connection: Connection, engine: Engine, settings: Settings, profiles: Profiles, n8n: N8n,
+    should_stop: Callable[[float], bool],
+) -> None:  # fmt: skip
+    """Beat while this connection holds the lock: when it breaks, the lock is gone and so is the lead."""
+    is_leader, beat = False, Beat()
+    while not should_stop(settings.heartbeat_seconds):
+        if not is_leader:
+            is_leader = connection.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one()
+        else:
+            connection.execute(select(1))
+        connection.commit()
+        if is_leader:
+            with Session(engine) as session:
+                tick(session, settings, profiles, n8n, beat)
+
+
+def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
+    """One beat. Each action commits by itself."""
+    end_overdue_attempts(session, settings)
+    dispatch_due(session, settings, profiles, n8n)
+    is_due = has_due_window(session) or any(q.readiness.ready for q in list_queues(session, settings, profiles))
+    session.rollback()
+    if is_due and time.monotonic() - beat.nudged_at >= NUDGE_AGAIN_SECONDS:
+        try:
+            n8n.nudge()
+            beat.nudged_at = time.monotonic()
+        except UnavailableService as error:
+            log.warning("n8n was not nudged: %s", error)
+    _write_beat(session)
+
+
+def _write_beat(session: Session) -> None:
+    statement = insert(Heartbeat).values(name=NAME, at=clock(session))
+    session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"at": statement.excluded.at}))
+    session.commit()

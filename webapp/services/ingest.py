@@ -1,0 +1,151 @@
+"""Apply answers to jobs: one from n8n (sync), or the files of a provider batch. Applied twice is applied once."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.answers import Answer
+from webapp.domain.errors import InvalidMove, NotFound
+from webapp.domain.outputs import output_fault
+from webapp.domain.pricing import PriceList
+from webapp.domain.profiles import Profile
+from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
+from webapp.models import Job, JobAnswer, JobRequest, JobResult, ProfileVersion
+from webapp.services import ledger, lifecycle
+from webapp.services.clock import clock
+from webapp.services.dispatch import give_up_attempt
+
+
+def record_answer(
+    session: Session, settings: Settings, prices: PriceList, *,
+    job_id: int, attempt: int, execution_id: str, answer: Answer, raw: Any, elapsed_ms: int | None,
+) -> str:  # fmt: skip
+    """The write-back of a sync attempt. Commits. Returns what became of it:
+
+    completed | failed | repeated (a new attempt follows) | ignored (an error of an earlier attempt) |
+    unchanged (this answer was here before).
+    Raises NotFound; InvalidMove when the job had ended otherwise (a paid answer is in the ledger all the same).
+    """
+    now = clock(session)
+    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one_or_none()
+    if job is None:
+        raise NotFound
+    if attempt > job.attempt or job.first_started_at is None:
+        raise InvalidMove(f"Job {job_id} has not started attempt {attempt}.")
+    if not _store_raw(session, job_id, attempt, answer, raw, now):
+        session.commit()
+        return "unchanged"
+    answer = _checked(session, job, answer)
+    is_used = answer.is_good and job.status not in TERMINAL_JOBS
+    _write_ledger(session, prices, job, attempt, answer, is_used=is_used, now=now)
+    if job.status in TERMINAL_JOBS:
+        session.commit()
+        raise InvalidMove(f"Job {job_id} is {job.status}; this other answer was not used.")
+    outcome = _apply(session, settings, job, attempt, execution_id, answer, elapsed_ms, now)
+    session.commit()
+    return outcome
+
+
+def _apply(
+    session: Session, settings: Settings, job: Job, attempt: int, execution_id: str, answer: Answer,
+    elapsed_ms: int | None, now: datetime,
+) -> str:  # fmt: skip
+    actor = f"n8n:{execution_id}"
+    if answer.is_good:
+        lifecycle.move_job(
+            session, job.id, JobStatus.COMPLETED, now=now, actor=actor, reason="answered",
+            values={"attempt": attempt},
+        )  # fmt: skip
+        _store_result(session, job, attempt, answer, elapsed_ms, now)
+        return "completed"
+    if attempt < job.attempt or job.status is not JobStatus.PROCESSING:
+        return "ignored"
+    message = answer.error_message or "The provider did not answer."
+    if answer.is_retryable:
+        status = give_up_attempt(
+            session, settings, job, now=now, actor=actor, code=answer.error_code or "no_answer", message=message,
+            retry_after_seconds=answer.retry_after_seconds,
+        )  # fmt: skip
+        return "repeated" if status is JobStatus.CREATED else "failed"
+    lifecycle.move_job(
+        session, job.id, JobStatus.FAILED, now=now, actor=actor, reason=message,
+        values={"failure_code": answer.error_code, "failure_message": message},
+    )  # fmt: skip
+    return "failed"
+
+
+def _checked(session: Session, job: Job, answer: Answer) -> Answer:
+    """A good answer whose output is not what the profile promises is an error that was paid."""
+    if not answer.is_good:
+        return answer
+    document = session.execute(
+        select(ProfileVersion.document).where(ProfileVersion.id == job.profile_version_id)
+    ).scalar_one()
+    return output_fault(Profile.model_validate(document).output, answer)
+
+
+def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw: Any, now: datetime) -> bool:
+    """Keep the answer as it came; False when it is here already."""
+    stored = session.execute(
+        insert(JobAnswer)
+        .values(
+            job_id=job_id, attempt=attempt, answer_key=answer.key, status_code=answer.status_code,
+            request_id=answer.request_id, raw=json.dumps(raw), received_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "attempt", "answer_key"])
+        .returning(JobAnswer.id)
+    ).scalar_one_or_none()  # fmt: skip
+    return stored is not None
+
+
+def _write_ledger(
+    session: Session, prices: PriceList, job: Job, attempt: int, answer: Answer, *, is_used: bool, now: datetime
+) -> None:
+    if not answer.is_billable:
+        return
+    model = session.execute(select(JobRequest.model).where(JobRequest.job_id == job.id)).scalar_one()
+    reason = "answer" if is_used else "discarded" if answer.is_good else "refused"
+    ledger.record(session, [ledger.entry(
+        prices, answer, job_id=job.id, attempt=attempt, mode=ExecutionMode.SYNC, requested_model=model,
+        reason=reason, now=now,
+    )])  # fmt: skip
+
+
+def _store_result(
+    session: Session, job: Job, attempt: int, answer: Answer, elapsed_ms: int | None, now: datetime
+) -> None:
+    started = job.started_at or job.first_started_at or now
+    source = "header" if answer.provider_ms is not None else "n8n" if elapsed_ms is not None else None
+    session.execute(
+        insert(JobResult).values(
+            result_row(job.id, attempt, answer, now)
+            | {
+                "provider_ms": answer.provider_ms if answer.provider_ms is not None else elapsed_ms,
+                "provider_ms_source": source,
+                "queue_ms": milliseconds(job.created_at, started),
+                "total_ms": milliseconds(job.created_at, now),
+            }
+        )
+    )
+
+
+def result_row(job_id: int, attempt: int, answer: Answer, now: datetime) -> dict[str, Any]:
+    """The columns of job_results that an answer fills by itself."""
+    usage = answer.usage
+    return {
+        "job_id": job_id, "attempt": attempt, "answer_key": answer.key, "text": answer.text, "is_cut": answer.is_cut,
+        "model": answer.model, "created_at": now,
+        "input_tokens": usage and usage.input_tokens, "cached_input_tokens": usage and usage.cached_input_tokens,
+        "output_tokens": usage and usage.output_tokens, "reasoning_tokens": usage and usage.reasoning_tokens,
+    }  # fmt: skip
+
+
+def milliseconds(start: datetime, end: datetime) -> int:
+    return max(round((end - start).total_seconds() * 1000), 0)

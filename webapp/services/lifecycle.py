@@ -1,0 +1,201 @@
+"""THE only writer of states: jobs and windows move here, and nowhere else (a test reads the other modules).
+
+Each move is one conditional UPDATE: it names the states it may come from and looks at what it changed.
+The time stamp and the event row are written in the same transaction. The functions do not commit: the use
+case that calls them does. `docs/lifecycle.md` tells the same as a story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from webapp.domain.states import (
+    JOB_MOVES,
+    TERMINAL_JOBS,
+    TERMINAL_WINDOWS,
+    WINDOW_MOVES,
+    ItemOutcome,
+    JobStatus,
+    WindowStatus,
+)
+from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
+
+
+def insert_job(session: Session, *, now: datetime, actor: str, status: JobStatus, values: dict[str, Any]) -> int:
+    """Store a new job in its first state; returns its id."""
+    row = {"status": status, "created_at": now, **values}
+    if status is JobStatus.QUEUED:
+        row["queued_at"] = now
+    job_id = session.execute(insert(Job).values(**row).returning(Job.id)).scalar_one()
+    _write_events(session, [(job_id, None, 1)], status, now, actor, "submitted by the user")
+    return job_id
+
+
+def move_job(
+    session: Session, job_id: int, target: JobStatus, *,
+    now: datetime, actor: str, reason: str,
+    sources: Sequence[JobStatus] | None = None, conditions: Sequence[Any] = (),
+    values: dict[str, Any] | None = None, detail: Any = None,
+) -> JobStatus | None:  # fmt: skip
+    """Move one job, if it is in one of `sources` (default: every state that may move there) and `conditions` hold.
+
+    Returns the state it came from; None when nothing was changed, which the caller explains.
+    """
+    before = _locked(select(Job.id, Job.status).where(Job.id == job_id))
+    moved = session.execute(
+        update(Job)
+        .where(Job.id == before.c.id, before.c.status.in_(sources or JOB_MOVES[target]), *conditions)
+        .values(status=target, **_job_stamps(target, now), **(values or {}))
+        .returning(before.c.status, Job.attempt)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if moved is None:
+        return None
+    _write_events(session, [(job_id, moved.status, moved.attempt)], target, now, actor, reason, detail)
+    return JobStatus(moved.status)
+
+
+def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now: datetime) -> int:
+    """Claim or submit all jobs of a window at once; the event is the window's. Returns how many moved."""
+    result = session.execute(
+        update(Job)
+        .where(
+            BatchItem.window_id == window_id, BatchItem.outcome.is_(None), Job.id == BatchItem.job_id,
+            Job.status.in_(JOB_MOVES[target]),
+        )
+        .values(status=target, **_job_stamps(target, now))
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+    return result.rowcount
+
+
+def finish_jobs(
+    session: Session, job_ids: Sequence[int], target: JobStatus, *, now: datetime, actor: str, reason: str,
+    conditions: Sequence[Any] = (), values: dict[str, Any] | None = None,
+) -> list[int]:  # fmt: skip
+    """End many jobs at once, each if its state allows. Returns the ids that moved."""
+    if not job_ids:
+        return []
+    before = _locked(select(Job.id, Job.status).where(Job.id.in_(job_ids)).order_by(Job.id))
+    moved = session.execute(
+        update(Job)
+        .where(Job.id == before.c.id, before.c.status.in_(JOB_MOVES[target]), *conditions)
+        .values(status=target, **_job_stamps(target, now), **(values or {}))
+        .returning(Job.id, before.c.status, Job.attempt)
+        .execution_options(synchronize_session=False)
+    ).all()
+    _write_events(session, moved, target, now, actor, reason)
+    return [row.id for row in moved]
+
+
+def return_jobs(
+    session: Session, job_ids: Sequence[int], *, now: datetime, actor: str, reason: str, uses_attempt: bool
+) -> None:
+    """Send jobs of an ended window back to their queue, where a job that has ridden counts as overdue."""
+    if not job_ids:
+        return
+    counter = {"attempt": Job.attempt + 1} if uses_attempt else {"free_returns": Job.free_returns + 1}
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.status.in_(JOB_MOVES[JobStatus.QUEUED]))
+        .values(status=JobStatus.QUEUED, has_ridden=True, **_job_stamps(JobStatus.QUEUED, now), **counter)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def unsettled_jobs(session: Session, window_id: int) -> Sequence[Row[Any]]:
+    """The jobs of a window that its answers did not end: (job_id, attempt, free_returns, outcome, error …).
+
+    Locked, so that nobody else moves them before the settling commit.
+    """
+    return session.execute(
+        select(
+            Job.id.label("job_id"), Job.attempt, Job.free_returns, BatchItem.outcome, BatchItem.error_code,
+            BatchItem.error_message,
+        )
+        .join(BatchItem, and_(BatchItem.job_id == Job.id, BatchItem.window_id == window_id))
+        .where(Job.status.in_([JobStatus.PROCESSING, JobStatus.CLAIMED]), BatchItem.attempt == Job.attempt)
+        .order_by(Job.id)
+        .with_for_update(of=Job)
+    ).all()  # fmt: skip
+
+
+def close_open_items(session: Session, window_id: int, outcome: ItemOutcome) -> int:
+    """Give every item that is still open this outcome. Returns how many there were."""
+    return session.execute(
+        update(BatchItem)
+        .where(BatchItem.window_id == window_id, BatchItem.outcome.is_(None))
+        .values(outcome=outcome)
+        .execution_options(synchronize_session=False)
+    ).rowcount
+
+
+def move_window(
+    session: Session, window_id: int, target: WindowStatus, *,
+    now: datetime, actor: str, event: str, values: dict[str, Any] | None = None, detail: Any = None,
+) -> WindowStatus | None:  # fmt: skip
+    """Move one window, if its state allows. Returns the state it came from, None when nothing was changed."""
+    before = _locked(select(BatchWindow.id, BatchWindow.status).where(BatchWindow.id == window_id))
+    stamps: dict[str, Any] = {}
+    if target is WindowStatus.SUBMITTED:
+        stamps["submitted_at"] = now
+    if target in TERMINAL_WINDOWS:
+        stamps |= {"finished_at": now, "lease_token": None, "lease_step": None, "lease_until": None}
+    moved = session.execute(
+        update(BatchWindow)
+        .where(BatchWindow.id == before.c.id, before.c.status.in_(WINDOW_MOVES[target]))
+        .values(status=target, **stamps, **(values or {}))
+        .returning(before.c.status)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if moved is None:
+        return None
+    write_window_event(session, window_id, event, now=now, actor=actor, detail=detail)
+    return WindowStatus(moved.status)
+
+
+def write_window_event(
+    session: Session, window_id: int, event: str, *, now: datetime, actor: str, detail: Any = None
+) -> None:
+    session.execute(insert(WindowEvent).values(window_id=window_id, at=now, event=event, actor=actor, detail=detail))
+
+
+def _locked(statement: Any) -> Any:
+    """Lock the row first and keep its old state: UPDATE alone cannot return what it replaced (before PostgreSQL 18)."""
+    return statement.with_for_update().cte("before")
+
+
+def _job_stamps(target: JobStatus, now: Any) -> dict[str, Any]:
+    released = {"execution_id": None, "lease_until": None, "started_at": None}
+    if target in TERMINAL_JOBS:
+        return {"finished_at": now, "lease_until": None}
+    match target:
+        case JobStatus.PROCESSING:
+            return {"started_at": now, "first_started_at": func.coalesce(Job.first_started_at, now)}
+        case JobStatus.CLAIMED:
+            return {"claimed_at": now}
+        case JobStatus.QUEUED:
+            return {**released, "claimed_at": None}
+    return {**released, "dispatched_at": None}
+
+
+def _write_events(
+    session: Session, moved: Sequence[Any], target: JobStatus, now: datetime, actor: str, reason: str,
+    detail: Any = None,
+) -> None:  # fmt: skip
+    """One row for each (job id, from, attempt)."""
+    if not moved:
+        return
+    session.execute(
+        insert(JobEvent),
+        [
+            {"job_id": job_id, "at": now, "from_status": source, "to_status": target, "actor": actor,
+             "reason": reason, "attempt": attempt, "detail": detail}
+            for job_id, source, attempt in moved
+        ],
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""The profiles in force: loaded from files at start, each stored once as the version that jobs are pinned to."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from webapp.domain.errors import PlannedProfile, UnknownProfile
+from webapp.domain.profiles import Profile
+from webapp.models import ProfileVersion
+
+
+class Profiles:
+    """What the files say. Read-only after start: a changed file is taken up by a restart."""
+
+    def __init__(self, profiles: dict[str, Profile]) -> None:
+        self._profiles = profiles
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._profiles.values())
+
+    def get(self, profile_id: str) -> Profile:
+        """Raises UnknownProfile."""
+        try:
+            return self._profiles[profile_id]
+        except KeyError:
+            raise UnknownProfile(f"There is no profile named {profile_id!r}.") from None
+
+    def runnable(self, profile_id: str) -> Profile:
+        """Raises UnknownProfile or PlannedProfile."""
+        profile = self.get(profile_id)
+        if not profile.is_active:
+            raise PlannedProfile(f"“{profile.name}” is planned: it can be looked at, but not run yet.")
+        return profile
+
+    def live(self, session: Session, profile_id: str) -> Profile:
+        """The profile for its batch and execution parts: the file, or the last stored version if the file is gone."""
+        if profile_id in self._profiles:
+            return self._profiles[profile_id]
+        stored = session.execute(
+            select(ProfileVersion.document)
+            .where(ProfileVersion.profile_id == profile_id)
+            .order_by(ProfileVersion.last_seen_at.desc(), ProfileVersion.id.desc())
+            .limit(1)
+        ).scalar_one_or_none()
+        if stored is None:
+            raise UnknownProfile(f"There is no profile named {profile_id!r}.")
+        return Profile.model_validate(stored)
+
+
+def store_version(session: Session, profile: Profile) -> int:
+    """The id of the stored version with this content; stores it at first use. Does not commit."""
+    document = profile.model_dump(mode="json", by_alias=True)
+    statement = insert(ProfileVersion).values(
+        profile_id=profile.id, content_hash=profile.content_hash, document=document
+    )
+    return session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["profile_id", "content_hash"],
+            set_={"document": statement.excluded.document, "last_seen_at": func.now()},
+            where=ProfileVersion.document != statement.excluded.document,
+        ).returning(ProfileVersion.id)
+    ).scalar_one_or_none() or session.execute(
+        select(ProfileVersion.id).where(
+            ProfileVersion.profile_id == profile.id, ProfileVersion.content_hash == profile.content_hash
+        )
+    ).scalar_one()

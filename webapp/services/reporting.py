@@ -1,0 +1,147 @@
+"""Read-only questions: is everything there, what is going on, what did it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, joinedload
+
+from webapp.domain.errors import NotFound
+from webapp.domain.states import JobStatus
+from webapp.gateways.n8n import N8n
+from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, WindowEvent
+from webapp.services.clock import clock
+
+HEARTBEAT_STALE_SECONDS = 15
+
+
+def readiness_checks(make_session: Callable[[], Session], config: Config, n8n: N8n) -> dict[str, str]:
+    """{part: "ok" or what is wrong} for the database, its migrations, the heartbeat and n8n."""
+    checks = {"database": "ok", "migrations": "unknown", "heartbeat": "unknown"}
+    try:
+        session = make_session()
+        checks["migrations"] = _check_migrations(session, config)
+        if checks["migrations"] == "ok":
+            checks["heartbeat"] = _check_heartbeat(session)
+        session.rollback()
+    except SQLAlchemyError:
+        checks["database"] = "no answer"
+    checks["n8n"] = "ok" if n8n.is_healthy() else "no answer"
+    return checks
+
+
+def _check_migrations(session: Session, config: Config) -> str:
+    found = set(MigrationContext.configure(session.connection()).get_current_heads())
+    return "ok" if found == _heads(str(config.get_main_option("script_location"))) else "run `flask db upgrade`"
+
+
+@lru_cache
+def _heads(location: str) -> set[str]:
+    return set(ScriptDirectory(location).get_heads())
+
+
+def _check_heartbeat(session: Session) -> str:
+    at = session.execute(select(Heartbeat.at)).scalar_one_or_none()
+    if at is None:
+        return "has never beaten"
+    age = (clock(session) - at).total_seconds()
+    return "ok" if age < HEARTBEAT_STALE_SECONDS else f"silent for {age:.0f} s"
+
+
+@dataclass(frozen=True)
+class JobCost:
+    amount: Decimal | None  # USD known so far; None when nothing is known
+    unknown: int  # entries whose amount is unknown
+    entries: list[LedgerEntry]
+
+
+def job_cost(session: Session, job_id: int) -> JobCost:
+    """What this job cost, discarded answers included."""
+    entries = list(
+        session.scalars(select(LedgerEntry).where(LedgerEntry.job_id == job_id).order_by(LedgerEntry.id))
+    )
+    known = [entry.amount for entry in entries if entry.amount is not None]
+    return JobCost(sum(known, Decimal()) if known else None, len(entries) - len(known), entries)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The figures at the top of the admin page."""
+
+    by_status: dict[str, int]
+    spent: Decimal
+    unknown_entries: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+def overview(session: Session) -> Overview:
+    """Counts of all jobs by status, all that was spent, and the latency of the last day's answers."""
+    counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    by_status = {status.value: 0 for status in JobStatus} | {status.value: count for status, count in counts}
+    spent, unknown = session.execute(
+        select(
+            func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(LedgerEntry.amount.is_(None))
+        ).select_from(LedgerEntry)
+    ).one()
+    day = clock(session) - timedelta(days=1)
+    p50, p95 = session.execute(
+        select(
+            func.percentile_cont(0.5).within_group(JobResult.total_ms),
+            func.percentile_cont(0.95).within_group(JobResult.total_ms),
+        ).where(JobResult.created_at > day)
+    ).one()
+    return Overview(by_status, Decimal(spent), unknown, p50, p95)
+
+
+def list_windows(session: Session, *, before: int | None = None, size: int = 20) -> list[BatchWindow]:
+    """The newest windows with their queue."""
+    statement = select(BatchWindow).options(joinedload(BatchWindow.queue)).order_by(BatchWindow.id.desc())
+    if before is not None:
+        statement = statement.where(BatchWindow.id < before)
+    return list(session.scalars(statement.limit(size)))
+
+
+def window_items(session: Session, window_id: int, *, after: str = "", size: int = 100) -> list[Any]:
+    """The items of one window with their jobs, in order of custom_id."""
+    return list(
+        session.execute(
+            select(BatchItem, Job)
+            .join(Job, Job.id == BatchItem.job_id)
+            .where(BatchItem.window_id == window_id, BatchItem.custom_id > after)
+            .order_by(BatchItem.custom_id)
+            .limit(size)
+        )
+    )
+
+
+def get_window(session: Session, window_id: int) -> BatchWindow:
+    """Raises NotFound."""
+    window = session.get(BatchWindow, window_id, options=[joinedload(BatchWindow.queue)])
+    if window is None:
+        raise NotFound
+    return window
+
+
+def window_events(session: Session, window_id: int) -> list[WindowEvent]:
+    """Oldest first."""
+    statement = select(WindowEvent).where(WindowEvent.window_id == window_id)
+    return list(session.scalars(statement.order_by(WindowEvent.at, WindowEvent.id)))
+
+
+def window_outcomes(session: Session, window_id: int) -> dict[str, int]:
+    """{outcome: items}, "open" for those without one."""
+    rows = session.execute(
+        select(BatchItem.outcome, func.count()).where(BatchItem.window_id == window_id).group_by(BatchItem.outcome)
+    )
+    return {outcome.value if outcome else "open": count for outcome, count in rows}

@@ -1,0 +1,56 @@
+"""What happened to a job, in order: its own events, and those of the windows that it rode in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from webapp.models import BatchItem, JobEvent, WindowEvent
+
+WINDOW_WORDS = {
+    "opened": "claimed into window {window}",
+    "input_uploaded": "window {window}: input file uploaded",
+    "submitted": "processing: window {window} was submitted to the provider",
+    "provider_status": "window {window}: the provider says {to}",
+    "create_refused": "window {window}: the provider refused the batch for now",
+    "cancel_asked": "window {window}: cancelling was asked for",
+    "input_deleted": "window {window}: its input file was withdrawn",
+    "settled": "window {window} was settled",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    at: datetime
+    what: str
+    who: str
+    why: str
+    since_previous: timedelta | None
+
+
+def timeline_of(session: Session, job_id: int) -> list[Entry]:
+    """All that happened to this job, oldest first."""
+    own = [
+        (event.at, 0, event.to_status, event.actor, event.reason)
+        for event in session.scalars(select(JobEvent).where(JobEvent.job_id == job_id))
+    ]
+    ridden = session.scalars(
+        select(WindowEvent)
+        .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
+        .where(BatchItem.job_id == job_id)
+    )
+    windows = [(event.at, 1, _window_words(event), event.actor, "") for event in ridden]
+    entries: list[Entry] = []
+    for at, _, what, who, why in sorted(own + windows, key=lambda row: row[:2]):
+        entries.append(Entry(at, what, who, why, at - entries[-1].at if entries else None))
+    return entries
+
+
+def _window_words(event: WindowEvent) -> str:
+    detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
+    words = WINDOW_WORDS.get(event.event, "window {window}: " + event.event)
+    return words.format(window=event.window_id, to=str(detail.get("to", "")).replace("_", " "))

@@ -1,0 +1,287 @@
+"""Batch windows, step by step: who may take the next step, and what a provider's answer does to the row.
+
+n8n asks for the next due step (`lease`), does it, and reports the raw answer (`apply_answer`). The step is
+computed from the row (`domain/windows.py`); only the holder of the lease's token may change the window.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.answers import Answer
+from webapp.domain.batch_objects import BatchObject, find_batch
+from webapp.domain.errors import NotFound, StaleLease
+from webapp.domain.states import ItemOutcome, JobStatus, WindowStatus
+from webapp.domain.windows import LEASE_SECONDS, Step, create_is_lost, next_step
+from webapp.gateways.provider_files import ProviderFiles
+from webapp.models import BatchWindow, StrayBatch
+from webapp.services import lifecycle
+from webapp.services.clock import clock
+
+MAX_BACK_OFF_SECONDS = 300
+COMPLETION_WINDOW = "24h"  # the only one that OpenAI and Azure take
+
+
+@dataclass(frozen=True)
+class Lease:
+    window: BatchWindow
+    token: str
+    step: Step
+    request: dict[str, Any] | None  # the provider call of this step; None for the app's own steps
+
+
+def lease_due_window(session: Session, settings: Settings) -> Lease | None:
+    """Take the window that has been due longest, for its next step. Commits. None when nothing is due."""
+    now = clock(session)
+    window = session.scalars(
+        select(BatchWindow)
+        .where(
+            BatchWindow.finished_at.is_(None), BatchWindow.due_at <= now,
+            or_(BatchWindow.lease_until.is_(None), BatchWindow.lease_until <= now),
+        )
+        .order_by(BatchWindow.due_at, BatchWindow.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=BatchWindow)
+    ).one_or_none()  # fmt: skip
+    step = next_step(window) if window else None
+    if window is None or step is None:
+        session.rollback()
+        return None
+    window.lease_token = uuid.uuid4().hex
+    window.lease_step = step
+    window.lease_until = now + timedelta(seconds=LEASE_SECONDS[step])
+    if step is Step.CREATE:
+        # From here on the outcome is unknown until an answer says otherwise: whoever comes next has to look for it.
+        window.create_offered_at = now
+        window.create_lease_until = window.lease_until
+    session.commit()
+    return Lease(window, window.lease_token, step, _provider_request(settings, window, step))
+
+
+def has_due_window(session: Session) -> bool:
+    """Is there a window whose next step may be taken now?"""
+    now = clock(session)
+    due = select(BatchWindow.id).where(
+        BatchWindow.finished_at.is_(None), BatchWindow.due_at <= now,
+        or_(BatchWindow.lease_until.is_(None), BatchWindow.lease_until <= now),
+    )  # fmt: skip
+    return bool(session.execute(select(due.exists())).scalar())
+
+
+def hold_lease(session: Session, window_id: int, token: str, step: Step) -> BatchWindow:
+    """Lock the window for the holder of this lease. Raises NotFound or StaleLease; nothing is changed then."""
+    now = clock(session)
+    window = session.scalars(
+        select(BatchWindow).where(BatchWindow.id == window_id).with_for_update(of=BatchWindow)
+        .execution_options(populate_existing=True)
+    ).one_or_none()  # fmt: skip
+    if window is None:
+        session.rollback()
+        raise NotFound(f"There is no window {window_id}.")
+    held = window.lease_token == token and window.lease_step == step
+    if not held or window.lease_until is None or window.lease_until <= now:
+        session.rollback()
+        raise StaleLease
+    return window
+
+
+def renew_lease(session: Session, window_id: int, token: str, step: Step) -> None:
+    """Push the end of a lease out while its work goes on. Commits. Raises StaleLease."""
+    window = hold_lease(session, window_id, token, step)
+    window.lease_until = clock(session) + timedelta(seconds=LEASE_SECONDS[step])
+    session.commit()
+
+
+def release_lease(window: BatchWindow, *, due_at: datetime) -> None:
+    """The step is over; the next one is due then. Does not commit."""
+    window.lease_token = window.lease_step = window.lease_until = None
+    window.due_at = due_at
+
+
+def apply_answer(
+    session: Session, settings: Settings, files: ProviderFiles, *,
+    window_id: int, token: str, step: Step, answer: Answer, body: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The provider's raw answer to create, find, poll or cancel. Commits. Returns what to tell n8n.
+
+    Raises NotFound or StaleLease; a provider batch that a stale answer names is kept for `flask doctor`.
+    """
+    try:
+        window = hold_lease(session, window_id, token, step)
+    except StaleLease:
+        _keep_stray(session, window_id, step, body)
+        raise
+    now = clock(session)
+    match step:
+        case Step.CREATE:
+            _apply_create(session, window, answer, body, now)
+        case Step.FIND:
+            return _apply_find(session, settings, files, window, answer, body, now)
+        case Step.POLL | Step.CANCEL:
+            _apply_poll(session, settings, window, step, answer, body, now)
+    session.commit()
+    return {}
+
+
+def _apply_create(session: Session, window: BatchWindow, answer: Answer, body: Any, now: datetime) -> None:
+    batch = BatchObject.read(body) if answer.is_billable else None
+    if batch:
+        _adopt(session, window, batch, now)
+        return
+    if answer.is_definite_refusal:
+        # Nothing was made, so create may be offered again after a back-off.
+        window.create_offered_at = window.create_lease_until = None
+        window.create_refusals += 1
+        wait = answer.retry_after_seconds or min(2 ** (window.create_refusals + 3), MAX_BACK_OFF_SECONDS)
+        release_lease(window, due_at=now + timedelta(seconds=wait))
+        lifecycle.write_window_event(
+            session, window.id, "create_refused", now=now, actor="provider",
+            detail={"status": answer.status_code, "message": answer.error_message, "retryInSeconds": wait},
+        )  # fmt: skip
+        return
+    # Time-out, 5xx, an answer that is no batch: it may exist. The next step is find.
+    release_lease(window, due_at=now)
+
+
+def _apply_find(
+    session: Session, settings: Settings, files: ProviderFiles, window: BatchWindow, answer: Answer, body: Any,
+    now: datetime,
+) -> dict[str, Any]:  # fmt: skip
+    assert window.input_file_id and window.create_lease_until  # find follows create, create follows upload
+    found = find_batch(body, window.input_file_id) if answer.is_billable else None
+    if found and found.batch:
+        _adopt(session, window, found.batch, now)
+        session.commit()
+        return {}
+    if found is None:
+        release_lease(window, due_at=now + timedelta(seconds=10))
+    elif found.after:
+        window.find_after = found.after
+        release_lease(window, due_at=now)
+        session.commit()
+        return {"again": {"after": found.after}}
+    elif not create_is_lost(window.create_lease_until, now, settings.create_grace_seconds):
+        window.find_after = None
+        release_lease(window, due_at=now + timedelta(seconds=min(settings.poll_seconds, 30)))
+    elif window.input_deleted_at is None:
+        return _fence(session, files, window)
+    else:
+        _end_as_lost(session, window, now)
+    session.commit()
+    return {}
+
+
+def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[str, Any]:
+    """Delete the input file: a create that is still on its way then fails validation, unbilled. Look once more."""
+    window_id, token, file_id = window.id, window.lease_token, window.input_file_id
+    assert token and file_id
+    session.commit()  # no network call inside a transaction
+    files.delete(file_id)
+    window = hold_lease(session, window_id, token, Step.FIND)
+    now = clock(session)
+    window.input_deleted_at, window.find_after = now, None
+    release_lease(window, due_at=now)
+    lifecycle.write_window_event(session, window_id, "input_deleted", now=now, actor="app")
+    session.commit()
+    return {}
+
+
+def _end_as_lost(session: Session, window: BatchWindow, now: datetime) -> None:
+    """No provider batch was ever made: the jobs return to the queue, no attempt used."""
+    message = "create lost: the provider never made this batch"
+    jobs = [row.job_id for row in lifecycle.unsettled_jobs(session, window.id)]
+    lifecycle.close_open_items(session, window.id, ItemOutcome.RELEASED)
+    actor = f"window:{window.id}"
+    lifecycle.return_jobs(session, jobs, now=now, actor=actor, reason=message, uses_attempt=False)
+    session.flush()
+    lifecycle.move_window(
+        session, window.id, WindowStatus.FAILED, now=now, actor="app", event="settled",
+        values={"failure_message": message}, detail={"released": len(jobs)},
+    )  # fmt: skip
+
+
+def _apply_poll(
+    session: Session, settings: Settings, window: BatchWindow, step: Step, answer: Answer, body: Any, now: datetime
+) -> None:
+    if step is Step.CANCEL and answer.status_code:
+        window.cancel_asked_at = now  # 409 means that it has ended already: the next poll tells how
+        lifecycle.write_window_event(session, window.id, "cancel_asked", now=now, actor="n8n")
+    batch = BatchObject.read(body) if answer.is_billable else None
+    if batch is None or batch.id != window.provider_batch_id:
+        wait = answer.retry_after_seconds or settings.poll_seconds
+        release_lease(window, due_at=now + timedelta(seconds=wait))
+        return
+    if batch.status != window.provider_status:
+        lifecycle.write_window_event(
+            session, window.id, "provider_status", now=now, actor="provider",
+            detail={"from": window.provider_status, "to": batch.status},
+        )  # fmt: skip
+    _store_batch(window, batch)
+    is_over = batch.is_terminal
+    release_lease(window, due_at=now if is_over else now + timedelta(seconds=settings.poll_seconds))
+
+
+def _adopt(session: Session, window: BatchWindow, batch: BatchObject, now: datetime) -> None:
+    """This provider batch is ours: the window is submitted and its jobs are being processed."""
+    _store_batch(window, batch)
+    window.provider_batch_id = batch.id
+    window.provider_created_at = batch.created_at
+    release_lease(window, due_at=now)
+    session.flush()
+    moved = lifecycle.move_window(
+        session, window.id, WindowStatus.SUBMITTED, now=now, actor="n8n", event="submitted",
+        detail={"providerBatchId": batch.id, "jobs": window.job_count},
+    )  # fmt: skip
+    if moved:
+        lifecycle.move_window_jobs(session, window.id, JobStatus.PROCESSING, now=now)
+
+
+def _store_batch(window: BatchWindow, batch: BatchObject) -> None:
+    window.provider_status = batch.status
+    window.provider_batch = batch.raw
+    window.output_file_id = batch.output_file_id
+    window.error_file_id = batch.error_file_id
+    window.expires_at = batch.expires_at
+
+
+def _keep_stray(session: Session, window_id: int, step: Step, body: Any) -> None:
+    """An answer that came too late names a batch: no window may adopt it from here, but nobody may forget it."""
+    batch = BatchObject.read(body) if step is Step.CREATE else None
+    known = select(BatchWindow.id).where(BatchWindow.provider_batch_id == (batch.id if batch else None))
+    if batch is None or session.execute(known).first():
+        session.rollback()
+        return
+    session.execute(
+        insert(StrayBatch)
+        .values(provider_batch_id=batch.id, window_id=window_id, seen_at=clock(session))
+        .on_conflict_do_nothing()
+    )
+    session.commit()
+
+
+def _provider_request(settings: Settings, window: BatchWindow, step: Step) -> dict[str, Any] | None:
+    """The provider call that n8n makes for this step."""
+    batches = f"{settings.openai_base_url}/batches"
+    match step:
+        case Step.CREATE:
+            body = {
+                "input_file_id": window.input_file_id, "endpoint": window.queue.endpoint,
+                "completion_window": COMPLETION_WINDOW, "metadata": {"sluice_window": str(window.id)},
+            }  # fmt: skip
+            return {"method": "POST", "url": batches, "body": body}
+        case Step.FIND:
+            after = f"&after={window.find_after}" if window.find_after else ""
+            return {"method": "GET", "url": f"{batches}?limit=100{after}"}
+        case Step.POLL:
+            return {"method": "GET", "url": f"{batches}/{window.provider_batch_id}"}
+        case Step.CANCEL:
+            return {"method": "POST", "url": f"{batches}/{window.provider_batch_id}/cancel"}
+    return None

@@ -1,0 +1,25 @@
+"""HTTP. A view reads the request, calls one service function and shows what came back; it never commits."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from webapp.extensions import csrf
+from webapp.views import admin, api, errors, health, internal, jobs, pages, public, security
+
+
+def register_web(app: Flask) -> None:
+    """The pages and the public API."""
+    for blueprint in (public.bp, jobs.bp, admin.bp, health.bp, api.bp):
+        app.register_blueprint(blueprint)
+    csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on
+    security.register(app)
+    pages.register(app)
+    errors.register(app)
+
+
+def register_internal(app: Flask) -> None:
+    """n8n's door, on a listener of its own."""
+    app.register_blueprint(internal.bp)
+    app.register_blueprint(health.bp)
+    errors.register(app)

@@ -1,0 +1,50 @@
+"""Who may see what. A stranger gets 404: that something exists is nobody's business."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from flask import abort, g, request
+from flask_login import current_user
+
+from webapp.domain.errors import NotFound
+from webapp.extensions import db
+from webapp.models import Job, User
+from webapp.parts import parts
+from webapp.services import accounts, jobs
+
+
+def job_or_404(job_id: int, user: User) -> Job:
+    """The user's own job; an admin sees every job. Raises NotFound."""
+    return jobs.get_job(db.session(), job_id, user_id=None if user.is_admin else user.id)
+
+
+def require_admin() -> None:
+    """A `before_request` for admin pages: everyone else finds nothing here."""
+    if not (current_user.is_authenticated and current_user.is_admin):
+        raise NotFound
+
+
+def require_internal_token() -> None:
+    """A `before_request` for n8n's door."""
+    given = request.headers.get("X-Internal-Token", "")
+    if not hmac.compare_digest(given.encode(), parts().settings.internal_token.get_secret_value().encode()):
+        abort(401, "The X-Internal-Token header is missing or wrong.")
+
+
+def require_bearer_token() -> None:
+    """A `before_request` for the API: sets `g.user`. Session cookies count for nothing here."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    user = accounts.user_of_token(db.session(), token.strip()) if scheme.lower() == "bearer" else None
+    if user is None:
+        abort(401, "Send a valid API token: Authorization: Bearer <token>.")
+    g.user = user
+
+
+def safe_next(target: str | None, default: str) -> str:
+    """`next` if it stays on this site, else the default."""
+    if not target or not target.startswith("/") or target.startswith(("//", "/\\")):
+        return default
+    address = urlsplit(target)
+    return default if address.netloc or address.scheme else target

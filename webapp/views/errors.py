@@ -1,0 +1,96 @@
+"""One table: which error is which status. The representation follows the blueprint: JSON, fragment or page."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Flask, current_app, has_request_context, jsonify, make_response, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from webapp.domain import errors
+from webapp.extensions import db
+from webapp.views.htmx import is_htmx
+
+STATUS: dict[type[errors.SluiceError], int] = {
+    errors.NotFound: 404,
+    errors.UnknownProfile: 404,
+    errors.PlannedProfile: 409,
+    errors.InvalidMove: 409,
+    errors.InsufficientJobs: 409,
+    errors.StaleLease: 409,
+    errors.DocumentTooLarge: 413,
+    errors.BadDocument: 422,
+    errors.InvalidInput: 422,
+    errors.UnavailableService: 503,
+    errors.InvalidProfile: 500,
+}
+CODES = {errors.InsufficientJobs: "insufficient_jobs", errors.StaleLease: "stale_lease"}
+TITLES = {
+    400: "That request was not understood", 401: "Please sign in", 403: "Not for you", 404: "Nothing here",
+    405: "Not like that", 409: "It has moved on", 413: "Too large", 415: "Not that kind of file",
+    419: "This page was open for too long", 422: "Something is not right", 429: "Too many requests",
+    500: "Something broke on our side", 503: "Not available right now",
+}  # fmt: skip
+JSON_BLUEPRINTS = ("api", "internal", "health")
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(errors.SluiceError, _sluice_error)
+    app.register_error_handler(ValidationError, _validation_error)
+    app.register_error_handler(CSRFError, _csrf_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _crash)
+
+
+def _sluice_error(error: errors.SluiceError) -> ResponseReturnValue:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return reply(status, error.message, code=CODES.get(type(error)), **error.detail)
+
+
+def _validation_error(error: ValidationError) -> ResponseReturnValue:
+    """A JSON body that does not have the shape of its message."""
+    faults = {
+        ".".join(str(part) for part in item["loc"]) or "body": item["msg"]
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    }
+    return reply(422, "The request body is not right.", errors=faults)
+
+
+def _csrf_error(error: CSRFError) -> ResponseReturnValue:
+    return reply(419, "Reload the page and try again; nothing was changed.")
+
+
+def _http_error(error: HTTPException) -> ResponseReturnValue:
+    if error.code is None or error.code < 400:
+        return error.get_response()
+    response = make_response(reply(error.code, error.description or "", **{}))
+    if retry_after := getattr(error, "retry_after", None):
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def _crash(error: Exception) -> ResponseReturnValue:
+    reference = uuid.uuid4().hex[:12]
+    current_app.logger.exception("unexpected error %s on %s %s", reference, request.method, request.path)
+    db.session.rollback()
+    return reply(500, f"The error was logged as {reference}. Nothing you sent was half stored.")
+
+
+def reply(status: int, message: str, *, code: str | None = None, **detail: Any) -> ResponseReturnValue:
+    """The error in the form that this caller reads."""
+    title = TITLES.get(status, TITLES[500 if status >= 500 else 400])
+    if has_request_context() and _wants_json():
+        body = {"title": title, "status": status, "detail": message, **({"code": code} if code else {}), **detail}
+        response = jsonify(body)
+        response.content_type = "application/problem+json"
+        return response, status
+    template = "errors/_error.html" if is_htmx() else "errors/error.html"
+    return render_template(template, code=status, title=title, message=message, request_id=None), status
+
+
+def _wants_json() -> bool:
+    return request.blueprint in JSON_BLUEPRINTS or request.path.startswith("/api/")

@@ -1,0 +1,122 @@
+"""HTML forms. The profile's fields draw the run form; checking the values is the profile's own business
+(`Profile.validate_inputs`), the same for this form and for the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from flask import Request
+from flask_wtf import FlaskForm
+from wtforms import (
+    BooleanField,
+    EmailField,
+    Field,
+    HiddenField,
+    MultipleFileField,
+    PasswordField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+    widgets,
+)
+
+from webapp.domain import profiles
+from webapp.domain.profiles import Profile
+from webapp.parts import parts
+
+
+class LoginForm(FlaskForm):
+    email = EmailField("E-mail", render_kw={"autocomplete": "username", "required": True})
+    password = PasswordField("Password", render_kw={"autocomplete": "current-password", "required": True})
+    next = HiddenField()
+
+
+class RegisterForm(FlaskForm):
+    email = EmailField("E-mail", render_kw={"autocomplete": "username", "required": True})
+    password = PasswordField(
+        "Password", description="At least 10 characters.",
+        render_kw={"autocomplete": "new-password", "required": True, "minlength": 10},
+    )  # fmt: skip
+
+
+class RunForm(FlaskForm):
+    """Base of the forms that `run_form` draws from a profile."""
+
+    def values(self, profile: Profile) -> dict[str, Any]:
+        """What was filled in, by field key; an empty field is left out, so that its default holds."""
+        return {field.key: value for field in profile.fields if (value := _value(self[field.key])) not in (None, "")}
+
+    def uploads(self, profile: Profile) -> dict[str, list[Any]]:
+        """The files that were chosen, by field key."""
+        return {
+            field.key: [file for file in self[field.key].data or [] if getattr(file, "filename", "")]
+            for field in profile.document_fields
+        }
+
+    def show_errors(self, errors: Mapping[str, str]) -> list[str]:
+        """Put each message on its field; returns those that belong to no field."""
+        for key, message in errors.items():
+            if key in self._fields:
+                self[key].errors = [message]
+        return [message for key, message in errors.items() if key not in self._fields]
+
+
+def run_form(profile: Profile, values: Mapping[str, Any] | None = None) -> RunForm:
+    """The form of a profile, filled with `values` (default: the fields' defaults)."""
+    drawn = {field.key: _draw(field) for field in profile.fields}
+    form: RunForm = type("ProfileForm", (RunForm,), drawn)(data=values)
+    return form
+
+
+def _value(field: Field) -> Any:
+    if isinstance(field, MultipleFileField):
+        return None
+    if isinstance(field.widget, widgets.DateTimeLocalInput) and field.data:
+        try:
+            return datetime.fromisoformat(field.data).replace(tzinfo=parts().settings.zone)
+        except ValueError:
+            return field.data
+    return field.data
+
+
+def _draw(field: Any) -> Any:
+    common = {
+        "label": field.title, "description": field.help, "default": field.default,
+        "render_kw": {"required": True} if field.required and field.type != "multiselect" else {},
+    }  # fmt: skip
+    html: dict[str, Any] = common["render_kw"]
+    match field:
+        case profiles.TextField():
+            html |= {"maxlength": field.max_length, "placeholder": field.placeholder}
+            return TextAreaField(**common) if field.type == "textarea" else StringField(**common)
+        case profiles.IntegerField() | profiles.NumberField():
+            step = "1" if field.type == "integer" else "any"
+            return StringField(**common, widget=widgets.NumberInput(step=step, min=field.min, max=field.max))
+        case profiles.BooleanField():
+            html.pop("required", None)
+            return BooleanField(**common)
+        case profiles.SelectField():
+            choices = [(option.value, option.label) for option in field.options]
+            if not field.required and field.default is None:
+                choices.insert(0, ("", "–"))
+            return SelectField(**common, choices=choices, validate_choice=False)
+        case profiles.MultiselectField():
+            choices = [(option.value, option.label) for option in field.options]
+            common["default"] = list(field.default)
+            return SelectMultipleField(
+                **common, choices=choices, validate_choice=False, option_widget=widgets.CheckboxInput(),
+                widget=widgets.ListWidget(prefix_label=False),
+            )  # fmt: skip
+        case profiles.DatetimeField():
+            return StringField(**common, widget=widgets.DateTimeLocalInput())
+    html |= {"accept": ",".join(field.accept)}
+    return MultipleFileField(**common)
+
+
+def is_over_limit(request: Request) -> bool:
+    """The body is larger than MAX_CONTENT_LENGTH: nothing of it can be read."""
+    limit = request.max_content_length
+    return limit is not None and (request.content_length or 0) > limit

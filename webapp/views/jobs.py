@@ -1,0 +1,175 @@
+"""New run, history, and the page of one job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, flash, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_required
+
+from webapp.domain.errors import BadDocument, InvalidInput, PlannedProfile
+from webapp.domain.profiles import Profile
+from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
+from webapp.extensions import db
+from webapp.parts import parts
+from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
+from webapp.views import access
+from webapp.views.forms import RunForm, is_over_limit, run_form
+from webapp.views.htmx import go_to, reply
+
+bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+PLACEHOLDER_ID = 1  # stands for a document that is checked before it is stored
+POLL_SECONDS = {ExecutionMode.SYNC: 1, ExecutionMode.BATCH: 5}
+
+
+@bp.before_request
+@login_required
+def _signed_in() -> None:
+    pass
+
+
+@bp.get("")
+def index() -> ResponseReturnValue:
+    before = request.args.get("before", type=int)
+    found, older = jobs.list_jobs(db.session(), user_id=current_user.id, before=before)
+    return reply("jobs/index.html", "jobs/_table.html", jobs=found, older=older, before=before, show_user=False)
+
+
+@bp.get("/new")
+def new() -> ResponseReturnValue:
+    profile = _chosen_profile(request.args.get("profile"))
+    return reply("jobs/new.html", "jobs/_form.html", **_form_context(profile, run_form(profile)))
+
+
+@bp.post("/new")
+def create() -> ResponseReturnValue:
+    if is_over_limit(request):
+        profile = _chosen_profile(request.args.get("profile"))
+        limit = parts().settings.max_upload_mb
+        message = f"These files are too large together: at most {limit} MB can be sent at once."
+        errors = {field.key: message for field in profile.document_fields[:1]}
+        return _form_again(profile, run_form(profile), errors, 413)
+    profile = parts().profiles.get(request.form.get("profile", ""))
+    form = run_form(profile)
+    try:
+        job_ids = _create_jobs(profile, form)
+    except InvalidInput as error:
+        return _form_again(profile, form, error.errors or {"": error.message}, 422)
+    except PlannedProfile as error:
+        return _form_again(profile, form, {"": error.message}, 409)
+    if len(job_ids) == 1:
+        return go_to(url_for("jobs.detail", job_id=job_ids[0]))
+    flash(f"{len(job_ids)} jobs were made.", "success")
+    return go_to(url_for("jobs.index"))
+
+
+@bp.get("/<int:job_id>")
+def detail(job_id: int) -> ResponseReturnValue:
+    return render_template("jobs/detail.html", **_job_context(job_id))
+
+
+@bp.get("/<int:job_id>/status")
+def status_fragment(job_id: int) -> ResponseReturnValue:
+    return render_template("jobs/_status.html", **_job_context(job_id))
+
+
+@bp.get("/<int:job_id>/result")
+def download(job_id: int) -> ResponseReturnValue:
+    """The answer's text as a file."""
+    job = access.job_or_404(job_id, current_user)
+    if job.result is None:
+        return go_to(url_for("jobs.detail", job_id=job_id))
+    is_json = _output_type(job) == "json"
+    name = f"job-{job.id}.{'json' if is_json else 'md'}"
+    return Response(
+        job.result.text, content_type="application/json" if is_json else "text/markdown; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"},
+    )  # fmt: skip
+
+
+@bp.post("/<int:job_id>/cancel")
+def cancel(job_id: int) -> ResponseReturnValue:
+    job = access.job_or_404(job_id, current_user)
+    jobs.cancel_job(db.session(), job, actor=f"user:{current_user.id}")
+    flash("The job was cancelled.", "success")
+    return go_to(url_for("jobs.detail", job_id=job_id))
+
+
+def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
+    """Check everything first, then store the documents, then the jobs: one job for each file."""
+    settings, user = parts().settings, current_user._get_current_object()
+    values, uploads = form.values(profile), form.uploads(profile)
+    many = next((key for key, files in uploads.items() if len(files) > 1), None)
+    errors = _check(profile, values, uploads)
+    stored: dict[str, list[int]] = {}
+    for key, files in uploads.items():
+        if not files or errors:
+            continue
+        try:
+            found = documents.add_documents(
+                db.session(), parts().storage, parts().pdf, user_id=user.id,
+                uploads=[documents.Upload(file.filename, file.stream) for file in files],
+                max_bytes=settings.max_upload_mb * 2**20,
+            )  # fmt: skip
+        except BadDocument as error:
+            errors[key] = error.message
+        else:
+            stored[key] = [document.id for document in found]
+    if errors:
+        raise InvalidInput(errors)
+    single = {key: ids[0] for key, ids in stored.items()}
+    runs = [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
+    job_ids = jobs.create_jobs(db.session(), settings, parts().profiles, user=user, profile_id=profile.id, runs=runs)
+    dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
+    return job_ids
+
+
+def _check(profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]]) -> dict[str, str]:
+    """What is wrong with the fields, before any file is read."""
+    parts().profiles.runnable(profile.id)
+    given = {key: PLACEHOLDER_ID for key, files in uploads.items() if files}
+    errors: dict[str, str] = {}
+    try:
+        profile.validate_inputs(values | given)
+    except InvalidInput as error:
+        errors = dict(error.errors)
+    several = [key for key, files in uploads.items() if len(files) > 1]
+    if len(several) > 1:
+        errors[several[1]] = "Only one of the document fields can take several files at once."
+    return errors
+
+
+def _chosen_profile(profile_id: str | None) -> Profile:
+    """The profile that was asked for, else the first that can be run. Raises UnknownProfile."""
+    if profile_id:
+        return parts().profiles.get(profile_id)
+    every = list(parts().profiles)
+    return next((profile for profile in every if profile.is_active), every[0])
+
+
+def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "profile": profile, "profiles": list(parts().profiles), "form": form, "messages": messages or [],
+        "max_upload_mb": parts().settings.max_upload_mb,
+    }  # fmt: skip
+
+
+def _form_again(profile: Profile, form: RunForm, errors: dict[str, str], status: int) -> ResponseReturnValue:
+    messages = form.show_errors(errors)
+    return reply("jobs/new.html", "jobs/_form.html", status, **_form_context(profile, form, messages))
+
+
+def _output_type(job: Any) -> str:
+    return str(job.profile_version.document.get("output", {}).get("type", "markdown"))
+
+
+def _job_context(job_id: int) -> dict[str, Any]:
+    job = access.job_or_404(job_id, current_user)
+    session = db.session()
+    return {
+        "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": POLL_SECONDS[job.execution_mode],
+        "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
+        "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
+        "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
+    }  # fmt: skip

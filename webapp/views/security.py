@@ -1,0 +1,59 @@
+"""Headers on every page, and what happens to visitors without a session."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from secure import (
+    ContentSecurityPolicy,
+    ReferrerPolicy,
+    Secure,
+    StrictTransportSecurity,
+    XContentTypeOptions,
+    XFrameOptions,
+)
+
+from webapp.extensions import db, login_manager
+from webapp.models import User
+from webapp.parts import parts
+from webapp.services import accounts
+from webapp.views.htmx import client_redirect, is_htmx
+
+POLICY = (
+    ContentSecurityPolicy()
+    .default_src("'none'").script_src("'self'").style_src("'self'").font_src("'self'").connect_src("'self'")
+    .img_src("'self'", "data:").form_action("'self'").frame_ancestors("'none'").base_uri("'none'")
+)  # fmt: skip
+
+
+def register(app: Flask) -> None:
+    headers = Secure(
+        csp=POLICY, referrer=ReferrerPolicy().same_origin(), xcto=XContentTypeOptions().nosniff(),
+        xfo=XFrameOptions().deny(),
+        hsts=StrictTransportSecurity().max_age(31_536_000) if app.config["SESSION_COOKIE_SECURE"] else None,
+    )  # fmt: skip
+
+    @app.after_request
+    def set_headers(response: Response) -> Response:
+        headers.set_headers(response)
+        if request.endpoint != "static":
+            response.headers.setdefault("Cache-Control", "private, no-cache")
+        return response
+
+    login_manager.user_loader(_load_user)
+    login_manager.unauthorized_handler(_ask_to_sign_in)
+    login_manager.session_protection = "basic"
+
+
+def _load_user(session_id: str) -> User | None:
+    return accounts.load_session_user(db.session(), session_id)
+
+
+def _ask_to_sign_in() -> ResponseReturnValue:
+    target = request.full_path.rstrip("?") if request.method == "GET" and not is_htmx() else None
+    address = url_for("public.login", next=target)
+    return client_redirect(address, 401) if is_htmx() else redirect(address)
+
+
+def registration_is_open() -> bool:
+    return parts().settings.registration == "open"
