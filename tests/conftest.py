@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, made once, migrated by the migrations; every test starts with empty tables."""
+"""What all tests share: a real PostgreSQL, made and migrated once; every test starts with empty tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows for tests. Each function builds on the one before it, through the services, so that a test says only what differs."""
+"""Rows for tests, made through the services. Each function builds on the one before it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def make_queued_jobs(session: Session, parts: Parts, user: User, count: int) -> 
 def make_window(session: Session, parts: Parts, user: User, count: int = 3) -> BatchWindow:
     """An open window of `count` claimed jobs."""
     queue_id, job_ids = make_queued_jobs(session, parts, user, count)
-    return batches.open_window(session, parts.settings, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test")
+    return batches.open_window(
+        session, parts.settings, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test"
+    )
 
 
 def take_lease(session: Session, parts: Parts, step: Step) -> windows.Lease:

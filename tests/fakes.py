@@ -54,5 +54,3 @@ class FakeProviderFiles:
 
     def delete(self, file_id: str) -> None:
         self.deleted.append(file_id)
-
-

@@ -46,9 +46,7 @@ def test_dispatch_sends_what_the_payload_map_asks_for(session: Session, parts: P
     }  # fmt: skip
 
 
-def test_a_dispatched_job_is_sent_again_only_after_the_back_off(
-    session: Session, parts: Parts, n8n: FakeN8n
-) -> None:
+def test_a_dispatched_job_is_sent_again_only_after_the_back_off(session: Session, parts: Parts, n8n: FakeN8n) -> None:
     job = make_job(session, parts, make_user(session))
     assert [dispatch(session, parts), dispatch(session, parts)] == [1, 0]
     rewind(session, job, dispatched_at=parts.settings.dispatch_backoff_seconds)

@@ -40,9 +40,7 @@ def good(text: str = "- A summary.", **headers: Any) -> Answer:
     return read_answer(200, response(text), headers)
 
 
-def test_a_good_answer_completes_the_job_and_is_billed_at_list_price(
-    session: Session, parts: Parts, job: Job
-) -> None:
+def test_a_good_answer_completes_the_job_and_is_billed_at_list_price(session: Session, parts: Parts, job: Job) -> None:
     assert write_back(session, parts, job, good()) == "completed"
     result = session.get_one(JobResult, job.id)
     assert (job.status, result.text, result.output_tokens) == (JobStatus.COMPLETED, "- A summary.", 200)
@@ -70,9 +68,7 @@ def test_second_identical_write_back_changes_nothing(session: Session, parts: Pa
         assert session.scalar(select(func.count()).select_from(table)) == 1
 
 
-def test_another_answer_after_the_end_is_a_conflict_but_not_forgotten(
-    session: Session, parts: Parts, job: Job
-) -> None:
+def test_another_answer_after_the_end_is_a_conflict_but_not_forgotten(session: Session, parts: Parts, job: Job) -> None:
     write_back(session, parts, job, good())
     with pytest.raises(InvalidMove):
         write_back(session, parts, job, good("- Another."))

@@ -12,7 +12,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from tests.factories import (
-    answer_step, batch_object, end_batch, items_of, make_submitted_window, make_user, make_window, output_line,
+    answer_step,
+    batch_object,
+    end_batch,
+    items_of,
+    make_submitted_window,
+    make_user,
+    make_window,
+    output_line,
     take_lease,
 )  # fmt: skip
 from tests.fakes import FakeProviderFiles
@@ -137,9 +144,7 @@ def test_an_unknown_outcome_is_looked_for_and_never_created_again(
     assert window.provider_batch_id == ours["id"]
 
 
-def test_a_dead_execution_after_create_comes_back_as_find(
-    session: Session, parts: Parts, window: BatchWindow
-) -> None:
+def test_a_dead_execution_after_create_comes_back_as_find(session: Session, parts: Parts, window: BatchWindow) -> None:
     upload(session, parts, window)
     take_lease(session, parts, Step.CREATE)
     let_time_pass(session, window, 130)

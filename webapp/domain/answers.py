@@ -105,19 +105,18 @@ def _read_response(body: Mapping[str, Any]) -> dict[str, Any]:
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text" and _text(part.get("text")))
     refusal = next((_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None)
     if status == "failed":
-        error = body.get("error") if isinstance(body.get("error"), Mapping) else {}
+        error = _mapping(body.get("error"))
         return _refused(_text(error.get("code")) or "failed", _text(error.get("message")) or "The provider failed.")
     if refusal and not text:
         return _refused("refused", f"The model refused: {refusal}")
-    details = body.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, Mapping) else None
-    return _good_or_refused(text, is_cut=status == "incomplete", reason=_text(reason))
+    reason = _text(_mapping(body.get("incomplete_details")).get("reason"))
+    return _good_or_refused(text, is_cut=status == "incomplete", reason=reason)
 
 
 def _read_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     choices = _list(body.get("choices"))
-    choice = choices[0] if choices and isinstance(choices[0], Mapping) else {}
-    message = choice.get("message") if isinstance(choice.get("message"), Mapping) else {}
+    choice = _mapping(choices[0]) if choices else {}
+    message = _mapping(choice.get("message"))
     if refusal := _text(message.get("refusal")):
         return _refused("refused", f"The model refused: {refusal}")
     finish = _text(choice.get("finish_reason"))
@@ -134,8 +133,7 @@ def _good_or_refused(text: str, *, is_cut: bool, reason: str | None) -> dict[str
 
 
 def _read_error(status_code: int, body: Any) -> dict[str, Any]:
-    error = body.get("error") if isinstance(body, Mapping) else None
-    error = error if isinstance(error, Mapping) else {}
+    error = _mapping(_mapping(body).get("error"))
     code = _text(error.get("code")) or _text(error.get("type")) or f"http_{status_code}"
     message = _text(error.get("message")) or (_text(body) if isinstance(body, str) else None)
     return {
@@ -169,7 +167,7 @@ def _usage(body: Mapping[str, Any]) -> Usage | None:
 
 
 def _detail(details: Any, name: str) -> int:
-    return (_whole(details.get(name)) or 0) if isinstance(details, Mapping) else 0
+    return _whole(_mapping(details).get(name)) or 0
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:
@@ -186,6 +184,10 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:

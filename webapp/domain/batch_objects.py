@@ -91,5 +91,3 @@ def _time(value: Any) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         pass
     return None
-
-

@@ -17,7 +17,5 @@ def output_fault(output: Output, answer: Answer) -> Answer:
         json.loads(answer.text)
     except ValueError as error:
         why = "was cut off before its JSON was complete" if answer.is_cut else f"is not valid JSON ({error})"
-        return replace(
-            answer, text=None, error_code="invalid_output", error_message=f"The model's answer {why}."
-        )
+        return replace(answer, text=None, error_code="invalid_output", error_message=f"The model's answer {why}.")
     return answer

@@ -368,7 +368,8 @@ def canonical_run(
     """The run as payload maps see it: each value has a dot path (`user.id`, `input.bullets`)."""
     return {
         "jobId": job_id, "user": dict(user), "profile": profile_id, EXECUTION_MODE: mode.value,
-        BATCH_STRATEGY: strategy.value if strategy else None, "input": dict(inputs), "createdAt": created_at.isoformat(),
+        BATCH_STRATEGY: strategy.value if strategy else None, "input": dict(inputs),
+        "createdAt": created_at.isoformat(),
     }  # fmt: skip
 
 

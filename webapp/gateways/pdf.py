@@ -11,7 +11,9 @@ from pathlib import Path
 from webapp.domain.errors import BadDocument
 
 PDF_MAGIC = b"%PDF-"
-WORKER = Path(__file__).with_name("pdf_worker.py")  # a script: it must not import the app, which takes longer than a PDF
+WORKER = Path(__file__).with_name(
+    "pdf_worker.py"
+)  # a script: it must not import the app, which takes longer than a PDF
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PdfReader:
         try:
             found = json.loads(done.stdout)
         except ValueError:
-            raise BadDocument("This PDF could not be read: it asks for too much memory or time.") from None
+            raise BadDocument("This PDF asks for too much memory or time to be read.") from None
         if error := found.get("error"):
             raise BadDocument(error)
         return PdfText(found["pages"], found["text"])

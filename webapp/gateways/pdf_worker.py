@@ -12,12 +12,13 @@ import resource
 import sys
 
 MEBIBYTE = 1024 * 1024
+TOO_MUCH = "This PDF asks for too much memory or time to be read."
 MAX_TEXT_CHARACTERS = 4_000_000  # about a million tokens: more than any model takes
 
 
 def read(path: str, max_pages: int) -> dict[str, object]:
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
+    from pypdf.errors import LimitReachedError, PyPdfError
 
     try:
         reader = PdfReader(path)
@@ -29,6 +30,8 @@ def read(path: str, max_pages: int) -> dict[str, object]:
         if pages > max_pages:
             return {"error": f"This PDF has {pages} pages; at most {max_pages} are allowed."}
         text = "\n\n".join(page.extract_text() for page in reader.pages).strip()
+    except LimitReachedError:
+        return {"error": TOO_MUCH}
     except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
         # pypdf raises nearly anything on a broken file.
         return {"error": "This PDF is damaged and cannot be read.", "cause": repr(error)[:300]}
@@ -49,7 +52,7 @@ def main() -> None:
     try:
         found = read(path, max_pages)
     except MemoryError:
-        found = {"error": "This PDF needs too much memory to read."}
+        found = {"error": TOO_MUCH}
     json.dump(found, sys.stdout)
 
 

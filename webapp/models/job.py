@@ -156,4 +156,3 @@ class JobEvent(Base):
     reason: Mapped[str]
     attempt: Mapped[int]
     detail: Mapped[Json | None] = mapped_column()
-

@@ -220,7 +220,7 @@ def _settle(run: Ingest) -> dict[str, int]:
     session = run.session
     window = hold_lease(session, run.window_id, run.token, Step.INGEST)
     now = clock(session)
-    end = ProviderStatus(window.provider_status)
+    end = ProviderStatus(window.provider_status or "")
     errors = validation_errors(window.provider_batch) if end is ProviderStatus.FAILED else []
     _refuse_named_lines(run, errors, now)
     lifecycle.close_open_items(session, run.window_id, ITEMS_LEFT_OPEN[end])
@@ -263,7 +263,11 @@ def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: d
 
 def _return_or_end(run: Ingest, now: datetime) -> None:
     actor, settings = f"window:{run.window_id}", run.settings
-    free, used, worn_out, exhausted, expired = [], [], [], [], []
+    free: list[int] = []
+    used: list[int] = []
+    worn_out: list[int] = []
+    exhausted: list[int] = []
+    expired: list[int] = []
     for job in lifecycle.unsettled_jobs(run.session, run.window_id):
         if job.outcome is ItemOutcome.RELEASED:
             (free if job.free_returns + 1 < MAX_FREE_RETURNS else worn_out).append(job.job_id)
@@ -271,12 +275,8 @@ def _return_or_end(run: Ingest, now: datetime) -> None:
             used.append(job.job_id)
         else:
             (expired if job.outcome is ItemOutcome.EXPIRED else exhausted).append(job.job_id)
-    lifecycle.return_jobs(
-        run.session, free, now=now, actor=actor, reason="the window ended without running it", uses_attempt=False
-    )
-    lifecycle.return_jobs(
-        run.session, used, now=now, actor=actor, reason="the window ended without an answer", uses_attempt=True
-    )
+    lifecycle.return_jobs(run.session, free, now=now, uses_attempt=False)
+    lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
     for job_ids, target, code, message in (
         (worn_out, JobStatus.FAILED, "returned_too_often",
          f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."),

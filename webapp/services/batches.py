@@ -44,6 +44,7 @@ def list_queues(session: Session, settings: Settings, profiles: Profiles) -> lis
     counted = select(func.count().label("n")).where(*_is_waiting(Queue.id)).lateral()
     rows = session.execute(
         select(Queue, counted.c.n, oldest.c.queued_at, oldest.c.has_ridden)
+        .select_from(Queue)
         .join(oldest, true())
         .join(counted, true())
         .order_by(Queue.id)

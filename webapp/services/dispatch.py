@@ -75,9 +75,7 @@ def start_attempt(
             raise NotFound
         if (job.status, job.attempt, job.execution_id) != (JobStatus.PROCESSING, attempt, execution_id):
             raise InvalidMove(f"Job {job_id} is {job.status} in attempt {job.attempt}; this attempt is not to be had.")
-    request = session.execute(
-        select(JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)
-    ).one()
+    request = session.execute(select(JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)).one()
     return provider_url(settings, request.endpoint), request.body
 
 
@@ -166,9 +164,7 @@ def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] |
     return list(taken)
 
 
-def _call(
-    session: Session, settings: Settings, profiles: Profiles, job: Job, email: str
-) -> tuple[str, dict[str, Any]]:
+def _call(session: Session, settings: Settings, profiles: Profiles, job: Job, email: str) -> tuple[str, dict[str, Any]]:
     """(webhook path, payload): what the profile's map asks for, and what every workflow needs."""
     execution = profiles.live(session, job.profile_id).execution
     run = canonical_run(

@@ -90,9 +90,7 @@ def list_jobs(
     return jobs[:size], jobs[size - 1].id if len(jobs) > size else None
 
 
-def _load_documents(
-    session: Session, profile: Profile, inputs: Mapping[str, Any], user_id: int
-) -> dict[str, Document]:
+def _load_documents(session: Session, profile: Profile, inputs: Mapping[str, Any], user_id: int) -> dict[str, Document]:
     """{field key: document} for the document fields that are filled in."""
     wanted = {field.key: inputs[field.key] for field in profile.document_fields if inputs[field.key] is not None}
     found = documents_of(session, user_id, list(wanted.values())) if wanted else {}

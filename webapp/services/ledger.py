@@ -60,4 +60,3 @@ def record_lost_answer(session: Session, job: Job, now: datetime) -> None:
         "job_id": job.id, "attempt": job.attempt, "answer_key": LOST_KEY, "reason": "answer_lost",
         "execution_mode": ExecutionMode.SYNC, "model": None, "answered_at": now, "recorded_at": now,
     }])  # fmt: skip
-

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, func, insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -60,9 +60,9 @@ def move_job(
     return JobStatus(moved.status)
 
 
-def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now: datetime) -> int:
-    """Claim or submit all jobs of a window at once; the event is the window's. Returns how many moved."""
-    result = session.execute(
+def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now: datetime) -> None:
+    """Claim or submit all jobs of a window at once; the event is the window's."""
+    session.execute(
         update(Job)
         .where(
             BatchItem.window_id == window_id, BatchItem.outcome.is_(None), Job.id == BatchItem.job_id,
@@ -71,7 +71,6 @@ def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now
         .values(status=target, **_job_stamps(target, now))
         .execution_options(synchronize_session=False)
     )  # fmt: skip
-    return result.rowcount
 
 
 def finish_jobs(
@@ -93,10 +92,11 @@ def finish_jobs(
     return [row.id for row in moved]
 
 
-def return_jobs(
-    session: Session, job_ids: Sequence[int], *, now: datetime, actor: str, reason: str, uses_attempt: bool
-) -> None:
-    """Send jobs of an ended window back to their queue, where a job that has ridden counts as overdue."""
+def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, uses_attempt: bool) -> None:
+    """Send jobs of an ended window back to their queue, where a job that has ridden counts as overdue.
+
+    The event is the window's.
+    """
     if not job_ids:
         return
     counter = {"attempt": Job.attempt + 1} if uses_attempt else {"free_returns": Job.free_returns + 1}
@@ -108,7 +108,7 @@ def return_jobs(
     )
 
 
-def unsettled_jobs(session: Session, window_id: int) -> Sequence[Row[Any]]:
+def unsettled_jobs(session: Session, window_id: int) -> Sequence[Any]:
     """The jobs of a window that its answers did not end: (job_id, attempt, free_returns, outcome, error …).
 
     Locked, so that nobody else moves them before the settling commit.
@@ -125,14 +125,14 @@ def unsettled_jobs(session: Session, window_id: int) -> Sequence[Row[Any]]:
     ).all()  # fmt: skip
 
 
-def close_open_items(session: Session, window_id: int, outcome: ItemOutcome) -> int:
-    """Give every item that is still open this outcome. Returns how many there were."""
-    return session.execute(
+def close_open_items(session: Session, window_id: int, outcome: ItemOutcome) -> None:
+    """Give every item that is still open this outcome."""
+    session.execute(
         update(BatchItem)
         .where(BatchItem.window_id == window_id, BatchItem.outcome.is_(None))
         .values(outcome=outcome)
         .execution_options(synchronize_session=False)
-    ).rowcount
+    )
 
 
 def move_window(

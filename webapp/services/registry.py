@@ -55,14 +55,17 @@ def store_version(session: Session, profile: Profile) -> int:
     statement = insert(ProfileVersion).values(
         profile_id=profile.id, content_hash=profile.content_hash, document=document
     )
-    return session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["profile_id", "content_hash"],
-            set_={"document": statement.excluded.document, "last_seen_at": func.now()},
-            where=ProfileVersion.document != statement.excluded.document,
-        ).returning(ProfileVersion.id)
-    ).scalar_one_or_none() or session.execute(
-        select(ProfileVersion.id).where(
-            ProfileVersion.profile_id == profile.id, ProfileVersion.content_hash == profile.content_hash
-        )
-    ).scalar_one()
+    return (
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["profile_id", "content_hash"],
+                set_={"document": statement.excluded.document, "last_seen_at": func.now()},
+                where=ProfileVersion.document != statement.excluded.document,
+            ).returning(ProfileVersion.id)
+        ).scalar_one_or_none()
+        or session.execute(
+            select(ProfileVersion.id).where(
+                ProfileVersion.profile_id == profile.id, ProfileVersion.content_hash == profile.content_hash
+            )
+        ).scalar_one()
+    )

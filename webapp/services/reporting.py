@@ -67,9 +67,7 @@ class JobCost:
 
 def job_cost(session: Session, job_id: int) -> JobCost:
     """What this job cost, discarded answers included."""
-    entries = list(
-        session.scalars(select(LedgerEntry).where(LedgerEntry.job_id == job_id).order_by(LedgerEntry.id))
-    )
+    entries = list(session.scalars(select(LedgerEntry).where(LedgerEntry.job_id == job_id).order_by(LedgerEntry.id)))
     known = [entry.amount for entry in entries if entry.amount is not None]
     return JobCost(sum(known, Decimal()) if known else None, len(entries) - len(known), entries)
 
@@ -101,7 +99,7 @@ def overview(session: Session) -> Overview:
             func.percentile_cont(0.95).within_group(JobResult.total_ms),
         ).where(JobResult.created_at > day)
     ).one()
-    return Overview(by_status, Decimal(spent), unknown, p50, p95)
+    return Overview(by_status, Decimal(spent or 0), unknown, p50, p95)
 
 
 def list_windows(session: Session, *, before: int | None = None, size: int = 20) -> list[BatchWindow]:

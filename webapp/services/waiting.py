@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,7 +21,7 @@ def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: J
     """One sentence, "" for a job that has ended."""
     if job.status in TERMINAL_JOBS:
         return ""
-    known = {
+    known: dict[str, Any] = {
         "status": job.status, "now": clock(session), "dispatched_at": job.dispatched_at, "not_before": job.not_before,
         "attempt": job.attempt,
     }  # fmt: skip

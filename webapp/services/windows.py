@@ -199,8 +199,7 @@ def _end_as_lost(session: Session, window: BatchWindow, now: datetime) -> None:
     message = "create lost: the provider never made this batch"
     jobs = [row.job_id for row in lifecycle.unsettled_jobs(session, window.id)]
     lifecycle.close_open_items(session, window.id, ItemOutcome.RELEASED)
-    actor = f"window:{window.id}"
-    lifecycle.return_jobs(session, jobs, now=now, actor=actor, reason=message, uses_attempt=False)
+    lifecycle.return_jobs(session, jobs, now=now, uses_attempt=False)
     session.flush()
     lifecycle.move_window(
         session, window.id, WindowStatus.FAILED, now=now, actor="app", event="settled",

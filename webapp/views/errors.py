@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from webapp.domain import errors
 from webapp.extensions import db
+from webapp.parts import parts
 from webapp.views.htmx import is_htmx
 
 STATUS: dict[type[errors.SluiceError], int] = {
@@ -67,7 +68,10 @@ def _csrf_error(error: CSRFError) -> ResponseReturnValue:
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < 400:
         return error.get_response()
-    response = make_response(reply(error.code, error.description or "", **{}))
+    message = error.description or ""
+    if error.code == 413:
+        message = f"At most {parts().settings.max_upload_mb} MB can be sent at once. Nothing was stored."
+    response = make_response(reply(error.code, message))
     if retry_after := getattr(error, "retry_after", None):
         response.headers["Retry-After"] = str(retry_after)
     return response

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from flask import Request
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -16,9 +15,11 @@ from wtforms import (
     HiddenField,
     MultipleFileField,
     PasswordField,
+    SelectChoice,
     SelectField,
     SelectMultipleField,
     StringField,
+    SubmitField,
     TextAreaField,
     widgets,
 )
@@ -32,6 +33,7 @@ class LoginForm(FlaskForm):
     email = EmailField("E-mail", render_kw={"autocomplete": "username", "required": True})
     password = PasswordField("Password", render_kw={"autocomplete": "current-password", "required": True})
     next = HiddenField()
+    submit = SubmitField("Log in")
 
 
 class RegisterForm(FlaskForm):
@@ -40,6 +42,7 @@ class RegisterForm(FlaskForm):
         "Password", description="At least 10 characters.",
         render_kw={"autocomplete": "new-password", "required": True, "minlength": 10},
     )  # fmt: skip
+    submit = SubmitField("Create the account")
 
 
 class RunForm(FlaskForm):
@@ -68,6 +71,8 @@ def run_form(profile: Profile, values: Mapping[str, Any] | None = None) -> RunFo
     """The form of a profile, filled with `values` (default: the fields' defaults)."""
     drawn = {field.key: _draw(field) for field in profile.fields}
     form: RunForm = type("ProfileForm", (RunForm,), drawn)(data=values)
+    for field in profile.fields:
+        form[field.key].flags.required = field.required
     return form
 
 
@@ -85,7 +90,7 @@ def _value(field: Field) -> Any:
 def _draw(field: Any) -> Any:
     common = {
         "label": field.title, "description": field.help, "default": field.default,
-        "render_kw": {"required": True} if field.required and field.type != "multiselect" else {},
+        "render_kw": {},
     }  # fmt: skip
     html: dict[str, Any] = common["render_kw"]
     match field:
@@ -96,15 +101,14 @@ def _draw(field: Any) -> Any:
             step = "1" if field.type == "integer" else "any"
             return StringField(**common, widget=widgets.NumberInput(step=step, min=field.min, max=field.max))
         case profiles.BooleanField():
-            html.pop("required", None)
             return BooleanField(**common)
         case profiles.SelectField():
-            choices = [(option.value, option.label) for option in field.options]
+            choices = [SelectChoice(option.value, option.label) for option in field.options]
             if not field.required and field.default is None:
-                choices.insert(0, ("", "–"))
+                choices.insert(0, SelectChoice("", "–"))
             return SelectField(**common, choices=choices, validate_choice=False)
         case profiles.MultiselectField():
-            choices = [(option.value, option.label) for option in field.options]
+            choices = [SelectChoice(option.value, option.label) for option in field.options]
             common["default"] = list(field.default)
             return SelectMultipleField(
                 **common, choices=choices, validate_choice=False, option_widget=widgets.CheckboxInput(),
@@ -112,11 +116,5 @@ def _draw(field: Any) -> Any:
             )  # fmt: skip
         case profiles.DatetimeField():
             return StringField(**common, widget=widgets.DateTimeLocalInput())
-    html |= {"accept": ",".join(field.accept)}
+    html |= {"accept": ",".join(field.accept), "data-max-bytes": parts().settings.max_upload_mb * 2**20}
     return MultipleFileField(**common)
-
-
-def is_over_limit(request: Request) -> bool:
-    """The body is larger than MAX_CONTENT_LENGTH: nothing of it can be read."""
-    limit = request.max_content_length
-    return limit is not None and (request.content_length or 0) > limit

@@ -100,9 +100,7 @@ def lease_batch() -> ResponseReturnValue:
 @bp.post("/batches/<int:window_id>/input-file")
 def upload_input(window_id: int) -> ResponseReturnValue:
     message = messages.LeaseMessage(**_body())
-    file_id = batch_files.upload_input(
-        db.session(), parts().files, window_id=window_id, token=message.lease_token
-    )
+    file_id = batch_files.upload_input(db.session(), parts().files, window_id=window_id, token=message.lease_token)
     return jsonify(inputFileId=file_id)
 
 

@@ -15,7 +15,7 @@ from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
 from webapp.views import access
-from webapp.views.forms import RunForm, is_over_limit, run_form
+from webapp.views.forms import RunForm, run_form
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
@@ -44,12 +44,6 @@ def new() -> ResponseReturnValue:
 
 @bp.post("/new")
 def create() -> ResponseReturnValue:
-    if is_over_limit(request):
-        profile = _chosen_profile(request.args.get("profile"))
-        limit = parts().settings.max_upload_mb
-        message = f"These files are too large together: at most {limit} MB can be sent at once."
-        errors = {field.key: message for field in profile.document_fields[:1]}
-        return _form_again(profile, run_form(profile), errors, 413)
     profile = parts().profiles.get(request.form.get("profile", ""))
     form = run_form(profile)
     try:

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webapp.domain.answers import Usage, read_answer, transport_error
+from webapp.domain.batch_lines import read_line
+from webapp.domain.batch_objects import BatchObject, find_batch, validation_errors
+from webapp.domain.outputs import output_fault
+from webapp.domain.profiles import Output
+from webapp.domain.states import ItemOutcome
+
+
+def message(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "content": list(parts)}
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": value}
+
+
+def test_all_text_parts_are_joined_and_reasoning_is_skipped() -> None:
+    output = [{"type": "reasoning", "summary": []}, message(text("a"), text("b")), message(text("c"))]
+    answer = read_answer(200, {"id": "resp_1", "status": "completed", "output": output})
+    assert (answer.text, answer.key, answer.is_good) == ("abc", "resp_1", True)
+
+
+def test_responses_and_chat_usage_mean_the_same() -> None:
+    responses = {"usage": {"input_tokens": 9, "output_tokens": 3, "input_tokens_details": {"cached_tokens": 4}}}
+    chat = {"usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}}
+    expected = Usage(input_tokens=9, output_tokens=3, cached_input_tokens=4)
+    assert read_answer(200, responses).usage == read_answer(200, chat).usage == expected
+
+
+def test_a_chat_answer_is_read() -> None:
+    choice = {"finish_reason": "length", "message": {"role": "assistant", "content": "Hello"}}
+    answer = read_answer(200, {"object": "chat.completion", "choices": [choice]})
+    assert (answer.text, answer.is_cut) == ("Hello", True)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("<html>", "unreadable_answer"),
+        ({"status": "failed", "error": {"code": "server_error", "message": "x"}}, "server_error"),
+        ({"output": [message({"type": "refusal", "refusal": "no"})]}, "refused"),
+        ({"output": []}, "empty_answer"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "empty_answer"),
+        ({"choices": []}, "empty_answer"),
+    ],
+)
+def test_a_2xx_without_text_is_an_error_that_was_paid(body: Any, code: str) -> None:
+    answer = read_answer(200, body)
+    assert (answer.is_good, answer.error_code, answer.is_billable, answer.is_retryable) == (False, code, True, False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"retry-after": "3"}, 3), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "Wed, 21 Oct"}, None),
+     ({"retry-after": "-1"}, None), ({"retry-after": "inf"}, None), ({"retry-after": "999999"}, 3600), ({}, None)],
+)  # fmt: skip
+def test_retry_after_is_read_and_bounded(headers: dict[str, str], seconds: float | None) -> None:
+    assert read_answer(429, {}, headers).retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(("status", "refused"), [(400, True), (429, True), (408, False), (500, False), (200, False)])
+def test_which_answers_are_definite_refusals(status: int, refused: bool) -> None:
+    assert read_answer(status, {}).is_definite_refusal is refused
+
+
+def test_a_refused_connection_is_definite_and_a_time_out_is_not() -> None:
+    assert transport_error("x", "ECONNREFUSED").is_definite_refusal
+    assert not transport_error("x", "ECONNABORTED").is_definite_refusal
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(["id", "output", "type", "content", "text", "usage", "input_tokens", "output_tokens", "choices",
+                         "message", "error", "status", "data", "custom_id", "response", "status_code", "body"]),
+        inner, max_size=5),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(st.integers(0, 599), json_values)
+def test_no_answer_can_crash_the_reader(status: int, body: Any) -> None:
+    answer = read_answer(status, body)
+    assert answer.is_good == (answer.error_code is None)
+    assert "\x00" not in (answer.text or "")
+
+
+@given(json_values)
+def test_no_line_or_batch_can_crash_its_reader(item: Any) -> None:
+    if isinstance(item, dict):
+        read_line(item)
+    BatchObject.read(item)
+    find_batch(item, "file-1")
+    validation_errors(item)
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        ({"response": {"status_code": 400, "body": {"error": {"message": "bad"}}}, "error": None}, ItemOutcome.FAILED),
+        ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, ItemOutcome.EXPIRED),
+        ({"response": None, "error": {"code": "batch_cancelled", "message": "off"}}, ItemOutcome.RELEASED),
+        ({"response": {"status_code": 0, "request_id": "", "body": {}}, "error": None}, ItemOutcome.FAILED),
+        ({}, ItemOutcome.FAILED),
+    ],
+)
+def test_each_shape_of_an_error_line_has_its_outcome(line: dict[str, Any], outcome: ItemOutcome) -> None:
+    found = read_line({"custom_id": "a", **line})
+    assert found is not None
+    assert found.outcome is outcome
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b'{"custom_id": 1}', b"\xff\xfe"])
+def test_what_is_no_line_is_none(data: bytes) -> None:
+    assert read_line(data) is None
+
+
+def test_azure_spellings_of_a_batch_are_understood() -> None:
+    batch = BatchObject.read(
+        {"id": "batch_1", "status": "In_Progress", "error_file_id": "", "created_at": "2026-11-24T10:00:00Z"}
+    )
+    assert batch is not None
+    assert (batch.status, batch.error_file_id) == ("in_progress", None)
+    assert batch.created_at is not None
+
+
+def test_of_two_batches_with_our_file_the_oldest_is_ours() -> None:
+    twins = [{"id": name, "status": "validating", "input_file_id": "file-1"} for name in ("new", "old")]
+    found = find_batch({"data": twins}, "file-1")
+    assert found is not None
+    assert found.batch is not None
+    assert found.batch.id == "old"
+
+
+@pytest.mark.parametrize(("said", "good"), [('{"a": 1}', True), ('{"a": ', False), ("plain words", False)])
+def test_a_json_profile_takes_json_only(said: str, good: bool) -> None:
+    answer = read_answer(200, {"output": [message(text(said))]})
+    assert output_fault(Output(type="json"), answer).is_good is good

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from webapp.domain.errors import InvalidProfile
+from webapp.domain.rendering import most_input_tokens, render, to_json
+
+
+def test_one_expression_keeps_its_type_and_text_is_text() -> None:
+    body = {"n": "{{ inputs.n }}", "s": "n={{ inputs.n }}", "list": ["{{ inputs.n }}", 1, None]}
+    assert render(body, {"inputs": {"n": 5}}) == {"n": 5, "s": "n=5", "list": [5, 1, None]}
+
+
+def test_values_are_never_templates() -> None:
+    assert render("{{ x }} {{ x }}", {"x": "{{ y }}"}) == "{{ y }} {{ y }}"
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ missing }}", "a {{ missing.x }}", "{{ x.y }}", "{% if %}", "{{ ''.__class__ }}"]
+)
+def test_what_is_not_there_or_not_allowed_is_an_invalid_profile(template: str) -> None:
+    with pytest.raises(InvalidProfile):
+        render(template, {"x": {}})
+
+
+@pytest.mark.parametrize("text", ["a\nb\r\n", "\x00\x01\x02", '"\\', "  ", "\ud800", "ü😀"])
+def test_the_stored_json_is_one_line_that_copy_can_write(text: str) -> None:
+    line = to_json({"input": text})
+    assert not set(line) & {"\n", "\r", "\x00", "\x01", "\x02"}
+    line.encode()
+    assert json.loads(line)["input"] == text.encode("utf-8", "replace").decode()
+
+
+def test_most_input_tokens_counts_high() -> None:
+    assert most_input_tokens("abc") == 2

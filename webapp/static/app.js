@@ -1,0 +1,183 @@
+// What HTML and htmx cannot do alone. Each part finds its elements by a data attribute; every page works without it.
+(() => {
+  const on = (type, handle, options) => document.addEventListener(type, handle, options);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // --- Toasts: toast("Saved", "ok"), or from the server: HX-Trigger: {"toast": {"message": "Saved", "tone": "ok"}}
+  const LASTS_MS = 6000;
+
+  function toast(message, tone = "info") {
+    const region = document.getElementById("toasts");
+    const made = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
+    all(".toast-note", region).filter((old) => old.dataset.message === message).forEach((old) => old.remove());
+    made.classList.add(`tone-${tone}`);
+    made.dataset.message = message;
+    made.querySelector("[data-toast-text]").textContent = message;
+    region.append(made);
+    if (tone !== "bad") setTimeout(() => made.remove(), LASTS_MS);
+    return made;
+  }
+  on("toast", (event) => toast(event.detail.message, event.detail.tone));
+  on("click", (event) => event.target.closest("[data-dismiss]")?.closest(".note").remove());
+
+  // --- Polling: [data-poll] regions rest while the page is hidden and catch up at once on return.
+  on("htmx:beforeRequest", (event) => {
+    if (document.hidden && event.detail.elt.matches("[data-poll]")) event.preventDefault();
+  });
+  on("visibilitychange", () => {
+    if (!document.hidden) all("[data-poll]").forEach((region) => window.htmx.trigger(region, "refresh"));
+  });
+
+  // --- Errors that htmx does not swap.
+  const WAITING = "The server cannot be reached. This page catches up as soon as it is back.";
+
+  function explain(xhr) {
+    const page = new DOMParser().parseFromString(xhr.responseText || "", "text/html");
+    const said = page.querySelector("[data-error]")?.dataset.error;
+    return said || `The server answered with an error (${xhr.status}). Please try again.`;
+  }
+  function failed(source, message) {
+    const polled = source.matches("[data-poll]");
+    source.classList.toggle("is-stale", polled);
+    toast(polled ? WAITING : message, "bad"); // a poll fails often and says it once
+  }
+  on("htmx:sendError", (event) => failed(event.detail.elt, "The server cannot be reached. Please try again."));
+  on("htmx:responseError", (event) => failed(event.detail.elt, explain(event.detail.xhr)));
+  on("htmx:afterRequest", (event) => {
+    if (!event.detail.successful) return;
+    event.detail.elt.classList.remove("is-stale");
+    all(".toast-note").filter((old) => old.dataset.message === WAITING).forEach((old) => old.remove());
+  });
+
+  // --- Forms: ask first, send once, lead to the first wrong field.
+  function setBusy(form, busy) {
+    form.toggleAttribute("aria-busy", busy);
+    all("button:not([type=button]), input[type=submit]", form).forEach((button) => {
+      if (busy && button.disabled) return; // was not ours to enable again
+      button.disabled = busy;
+      button.toggleAttribute("data-in-flight", busy);
+    });
+  }
+  on("submit", (event) => {
+    const question = event.submitter?.dataset.confirm || event.target.dataset.confirm;
+    if (question && !window.confirm(question)) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      return;
+    }
+    const form = event.target;
+    if (form.method !== "post" || form.matches("[hx-post]")) return;
+    setTimeout(() => setBusy(form, true)); // after the browser has read the pressed button
+    setTimeout(() => setBusy(form, false), 10000); // the answer was a download
+  }, true);
+  on("htmx:beforeSend", (event) => event.detail.elt.matches("form") && setBusy(event.detail.elt, true));
+  on("htmx:afterRequest", (event) => event.detail.elt.matches("form") && setBusy(event.detail.elt, false));
+  window.addEventListener("pageshow", () => all("form[aria-busy]").forEach((form) => setBusy(form, false)));
+
+  const focusFirstError = (root) => root.querySelector("[aria-invalid=true]")?.focus();
+  on("DOMContentLoaded", () => focusFirstError(document));
+  on("htmx:afterSettle", (event) => event.detail.xhr?.status === 422 && focusFirstError(event.target));
+
+  // --- Upload progress of an htmx form with <progress data-upload-progress>.
+  on("htmx:xhr:progress", (event) => {
+    const bar = event.target.querySelector?.("[data-upload-progress]");
+    if (!bar || !event.detail.lengthComputable) return;
+    const share = event.detail.loaded / event.detail.total;
+    const words = share < 1 ? `Uploading, ${Math.round(share * 100)} %` : "Uploaded. Reading the file …";
+    bar.hidden = false;
+    bar.querySelector("progress").value = share;
+    bar.querySelector("[data-upload-text]").textContent = words;
+  });
+  on("htmx:afterRequest", (event) => all("[data-upload-progress]", event.detail.elt).forEach((bar) => (bar.hidden = true)));
+
+  // --- Drop zone: files fall into the input, and each becomes a row that says what is wrong with it.
+  const zoneOf = (event) => event.target.closest?.("[data-dropzone]");
+  const withFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+  function size(bytes) {
+    if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} KB`;
+    return `${(bytes / 1e6).toFixed(1)} MB`;
+  }
+  function complaint(file, input) {
+    const most = Number(input.dataset.maxBytes || 0);
+    const wanted = input.accept.split(",").map((part) => part.trim()).filter(Boolean);
+    const fits = (kind) => (kind.startsWith(".") ? file.name.toLowerCase().endsWith(kind) : file.type === kind || (kind.endsWith("/*") && file.type.startsWith(kind.slice(0, -1))));
+    if (file.size === 0) return "This file is empty";
+    if (most && file.size > most) return `Larger than ${size(most)}`;
+    return wanted.length && !wanted.some(fits) ? "Not a file type that can be used here" : "";
+  }
+  function setFiles(input, files) {
+    const bag = new DataTransfer();
+    files.forEach((file) => bag.items.add(file));
+    input.files = bag.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+  function showFiles(zone) {
+    const input = zone.querySelector("input[type=file]");
+    const rows = [...input.files].map((file, index) => {
+      const row = zone.querySelector("template").content.firstElementChild.cloneNode(true);
+      const wrong = complaint(file, input);
+      row.querySelector("[data-file-name]").textContent = file.name;
+      row.querySelector("[data-file-note]").textContent = wrong || size(file.size);
+      row.classList.toggle("is-bad", Boolean(wrong));
+      const remove = row.querySelector("button");
+      remove.setAttribute("aria-label", `Remove ${file.name}`);
+      remove.addEventListener("click", () => {
+        setFiles(input, [...input.files].filter((_, other) => other !== index));
+        input.focus();
+      });
+      return row;
+    });
+    zone.querySelector("[data-file-list]").replaceChildren(...rows);
+    input.setCustomValidity(rows.some((row) => row.matches(".is-bad")) ? "Remove the files that cannot be used." : "");
+  }
+  on("change", (event) => event.target.matches("[data-dropzone] input[type=file]") && showFiles(zoneOf(event)));
+  on("dragover", (event) => {
+    if (!withFiles(event) || !document.querySelector("[data-dropzone]")) return;
+    event.preventDefault(); // also beside the zone: a near miss must not leave the page
+    all("[data-dropzone]").forEach((zone) => zone.classList.toggle("is-over", zone === zoneOf(event)));
+    if (!zoneOf(event)) event.dataTransfer.dropEffect = "none";
+  });
+  on("dragleave", (event) => zoneOf(event)?.classList.toggle("is-over", zoneOf(event).contains(event.relatedTarget)));
+  on("drop", (event) => {
+    const zone = zoneOf(event);
+    if (!withFiles(event) || !zone) return;
+    event.preventDefault();
+    zone.classList.remove("is-over");
+    const input = zone.querySelector("input[type=file]");
+    const dropped = [...event.dataTransfer.files];
+    setFiles(input, input.multiple ? [...input.files, ...dropped] : dropped.slice(0, 1));
+  });
+
+  // --- Copy: <button data-copy="text"> or <button data-copy-from="#id of an element">
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // no permission, or not a secure page
+      const area = document.createElement("textarea");
+      area.value = text;
+      area.className = "off-screen";
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  }
+  on("click", async (event) => {
+    const button = event.target.closest("[data-copy], [data-copy-from]");
+    if (!button) return;
+    await copy(button.dataset.copy ?? document.querySelector(button.dataset.copyFrom).textContent);
+    toast("Copied", "ok");
+    button.focus();
+  });
+
+  // --- "/" goes to the search field.
+  on("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const search = document.querySelector("[data-search], input[type=search]");
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+  });
+})();
