@@ -15,6 +15,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from devstack import postgres
+from devstack.stack import Stack
 from tests.fakes import FakeN8n, FakeProviderFiles
 from webapp import create_app
 from webapp.config import Settings
@@ -117,3 +118,10 @@ def internal(make_app: Any, settings: Settings) -> FlaskClient:
     client = make_app("internal").test_client()
     client.environ_base["HTTP_X_INTERNAL_TOKEN"] = settings.internal_token.get_secret_value()
     return client
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The whole system: real PostgreSQL, n8n, offline provider, web, internal API and heartbeat."""
+    with Stack.throwaway({"MAX_BATCH_SIZE": "3", "POLL_SECONDS": "1", "OFFLINE_IN_PROGRESS_SECONDS": "2"}) as stack:
+        yield stack

@@ -8,7 +8,7 @@ import pytest
 
 from webapp.domain.policy import QueueState, readiness
 from webapp.domain.states import BatchStrategy, JobStatus, WindowStatus
-from webapp.domain.waiting import Waiting, sentence
+from webapp.domain.waiting import Waiting
 from webapp.domain.windows import Step, create_is_lost, next_step
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -116,4 +116,4 @@ def test_a_create_is_lost_after_its_grace_from_the_end_of_the_lease() -> None:
     ],
 )
 def test_each_reason_to_wait_has_its_sentence(known: dict[str, Any], words: str) -> None:
-    assert words in sentence(Waiting(now=NOW, **known), "12:00")
+    assert words in Waiting(now=NOW, time_of="12:00", **known).sentence

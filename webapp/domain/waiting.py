@@ -25,13 +25,19 @@ class Waiting:
     # its window
     window_id: int | None = None
     provider_status: str | None = None
+    # `opens_at`, else `not_before`, as people read it
+    time_of: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return _sentence(self)
 
 
-def sentence(w: Waiting, time_of: str = "") -> str:
-    """One sentence for the person who looks at the job. `time_of` is `opens_at` or `not_before` in words."""
+def _sentence(w: Waiting) -> str:
+    """For the person who looks at the job."""
     match w.status:
         case JobStatus.CREATED if w.not_before and w.not_before > w.now:
-            return f"The last attempt did not work; attempt {w.attempt} starts at {time_of}."
+            return f"The last attempt did not work; attempt {w.attempt} starts at {w.time_of}."
         case JobStatus.CREATED if w.dispatched_at:
             return "It was handed to n8n, which has not started it yet."
         case JobStatus.CREATED:
@@ -41,7 +47,7 @@ def sentence(w: Waiting, time_of: str = "") -> str:
         case JobStatus.QUEUED if w.queued >= w.size:
             return f"A full window of {w.size} jobs is about to open."
         case JobStatus.QUEUED if w.opens_at and w.opens_at > w.now:
-            return f"{w.queued} of {w.size} jobs wait; a window opens when it is full, or at {time_of}."
+            return f"{w.queued} of {w.size} jobs wait; a window opens when it is full, or at {w.time_of}."
         case JobStatus.QUEUED if w.opens_at:
             return f"{w.queued} of {w.size} jobs wait; the wait is over, a window is about to open."
         case JobStatus.QUEUED:

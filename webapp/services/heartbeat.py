@@ -75,7 +75,9 @@ def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, bea
     dispatch_due(session, settings, profiles, n8n)
     is_due = has_due_window(session) or any(q.readiness.ready for q in list_queues(session, settings, profiles))
     session.rollback()
-    if is_due and time.monotonic() - beat.nudged_at >= NUDGE_AGAIN_SECONDS:
+    if not is_due:
+        beat.nudged_at = float("-inf")  # what falls due next is news
+    elif time.monotonic() - beat.nudged_at >= NUDGE_AGAIN_SECONDS:
         try:
             n8n.nudge()
             beat.nudged_at = time.monotonic()

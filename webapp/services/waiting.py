@@ -10,17 +10,17 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.states import TERMINAL_JOBS, BatchStrategy, JobStatus
-from webapp.domain.waiting import Waiting, sentence
+from webapp.domain.waiting import Waiting
 from webapp.models import BatchItem, BatchWindow, Job, Queue
 from webapp.services.batches import queue_depth
 from webapp.services.clock import clock
 from webapp.services.registry import Profiles
 
 
-def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: Job) -> str:
-    """One sentence, "" for a job that has ended."""
+def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: Job) -> Waiting | None:
+    """Why it waits (`.sentence`), None for a job that has ended."""
     if job.status in TERMINAL_JOBS:
-        return ""
+        return None
     known: dict[str, Any] = {
         "status": job.status, "now": clock(session), "dispatched_at": job.dispatched_at, "not_before": job.not_before,
         "attempt": job.attempt,
@@ -40,4 +40,5 @@ def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: J
         ).one_or_none()
         if window:
             known |= {"window_id": window.id, "provider_status": window.provider_status}
-    return sentence(Waiting(**known), moment.astimezone(settings.zone).strftime("%H:%M:%S") if moment else "")
+    time_of = moment.astimezone(settings.zone).strftime("%H:%M:%S") if moment else ""
+    return Waiting(**known, time_of=time_of)

@@ -45,12 +45,13 @@ def get_job(job_id: int) -> ResponseReturnValue:
 
 def _shown(job: Job) -> dict[str, Any]:
     cost = reporting.job_cost(db.session(), job.id)
+    waits = waiting.why_waiting(db.session(), parts().settings, parts().profiles, job)
     result = job.result
     return {
         "id": job.id, "profile": job.profile_id, "status": job.status, "executionMode": job.execution_mode,
         "batchStrategy": job.batch_strategy, "inputs": job.inputs, "attempt": job.attempt,
         "createdAt": job.created_at.isoformat(), "finishedAt": job.finished_at and job.finished_at.isoformat(),
-        "waiting": waiting.why_waiting(db.session(), parts().settings, parts().profiles, job) or None,
+        "waiting": waits.sentence if waits else None,
         "error": {"code": job.failure_code, "message": job.failure_message} if job.failure_message else None,
         "result": result and {
             "text": result.text, "model": result.model, "isCut": result.is_cut,

@@ -12,6 +12,7 @@ from webapp.domain.errors import BadDocument, InvalidInput, PlannedProfile
 from webapp.domain.profiles import Profile
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
+from webapp.models import Job
 from webapp.parts import parts
 from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
 from webapp.views import access
@@ -154,8 +155,21 @@ def _form_again(profile: Profile, form: RunForm, errors: dict[str, str], status:
     return reply("jobs/new.html", "jobs/_form.html", status, **_form_context(profile, form, messages))
 
 
-def _output_type(job: Any) -> str:
+def _output_type(job: Job) -> str:
     return str(job.profile_version.document.get("output", {}).get("type", "markdown"))
+
+
+def _shown_inputs(job: Job) -> list[tuple[str, str]]:
+    """(label, value) of the job's inputs in the words of its profile; documents are shown elsewhere."""
+    shown = []
+    for field in Profile.model_validate(job.profile_version.document).input_fields:
+        value = job.inputs.get(field.key)
+        if field.type == "document" or value is None:
+            continue
+        labels = {option.value: option.label for option in getattr(field, "options", ())}
+        values = value if isinstance(value, list) else [value]
+        shown.append((field.title, ", ".join(labels.get(str(one), str(one)) for one in values)))
+    return shown
 
 
 def _job_context(job_id: int) -> dict[str, Any]:
@@ -165,5 +179,6 @@ def _job_context(job_id: int) -> dict[str, Any]:
         "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": POLL_SECONDS[job.execution_mode],
         "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
         "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
+        "shown_inputs": _shown_inputs(job),
         "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
     }  # fmt: skip

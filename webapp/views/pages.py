@@ -56,11 +56,11 @@ def local_time(moment: datetime | None, form: str = "%d %b %Y %H:%M:%S") -> str:
     return moment.astimezone(parts().settings.zone).strftime(form) if moment else "–"
 
 
-def usd(amount: Decimal | None) -> str:
-    """US dollars, with as many digits as a small amount needs; None is unknown, never 0."""
+def usd(amount: Decimal | None, digits: int = 6) -> str:
+    """US dollars, with as many digits as a small amount needs, at most `digits`; None is unknown, never 0."""
     if amount is None:
         return "unknown"
-    digits = 2 if amount == 0 or abs(amount) >= 1 else 4 if abs(amount) >= Decimal("0.01") else 6
+    digits = 2 if amount == 0 or abs(amount) >= 1 else min(4, digits) if abs(amount) >= Decimal("0.01") else digits
     return f"${amount:,.{digits}f}"
 
 

@@ -1,0 +1,43 @@
+# What a developer types. `make` alone lists it.
+PYTHON ?= python3
+DEVSTACK = $(PYTHON) -m devstack
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt migration psql n8n-export n8n-import vendor lock
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## the whole system on this machine: no Docker, no key; Ctrl-C stops it
+	@$(DEVSTACK) run
+
+test: ## everything; ARGS='tests/web -k login' goes to pytest
+	@$(DEVSTACK) test $(ARGS)
+
+lint: ## ruff and mypy, as CI does
+	@$(DEVSTACK) exec-dev ruff check .
+	@$(DEVSTACK) exec-dev ruff format --check .
+	@$(DEVSTACK) exec-dev mypy
+
+fmt: ## let ruff format and mend what it can
+	@$(DEVSTACK) exec-dev ruff check --fix .
+	@$(DEVSTACK) exec-dev ruff format .
+
+migration: ## a new migration from the models, on the running stack: make migration NAME='add x'
+	@$(DEVSTACK) exec flask db migrate -m "$(NAME)"
+
+psql: ## a shell on the running database
+	@$(DEVSTACK) psql
+
+n8n-export: ## bring edits made in n8n's editor into n8n/workflows
+	@$(DEVSTACK) n8n-export
+
+n8n-import: ## bring n8n/workflows into n8n; FORCE=1 also over edits that were not exported
+	@$(DEVSTACK) n8n-import $(if $(FORCE),--force)
+
+vendor: ## fetch the front end's vendored files again
+	@$(PYTHON) tools/vendor/vendor.py
+
+lock: ## pin requirements/*.in again, with hashes
+	@cd requirements && for name in app stack dev; do uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  $$name.in --output-file $$name.txt; done
