@@ -37,6 +37,7 @@ class FakeProviderFiles:
     """The provider's files, in memory."""
 
     def __init__(self) -> None:
+        self.is_down = False
         self.contents: dict[str, bytes] = {}
         self.deleted: list[str] = []
         self.before_upload_ends: Callable[[], None] = lambda: None
@@ -47,6 +48,11 @@ class FakeProviderFiles:
         on_progress()
         self.before_upload_ends()
         return file_id
+
+    def upload_document(self, path: Path) -> str:
+        if self.is_down:
+            raise UnavailableService("The provider did not take the document: connection refused")
+        return self.upload_batch_input(path, lambda: None)
 
     def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
         path.write_bytes(self.contents[file_id])

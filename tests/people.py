@@ -29,18 +29,34 @@ class Person:
     """Somebody with a browser that has no JavaScript."""
 
     def __init__(self, stack: Stack, email: str) -> None:
+        self.email = email
         self.http = httpx2.Client(base_url=stack.web_url, timeout=30)
         form = {"email": email, "password": PASSWORD, "csrf_token": self._token("/register")}
         assert self.http.post("/register", data=form).status_code == 303
 
     def run(self, *documents: Path, **values: Any) -> list[int]:
         """Submit the form; returns the ids of the jobs that were made, oldest first."""
-        form = {"profile": "pdf_summary", "audience": "general", "bullets": "5", **values}
-        files = [("document", (path.name, path.read_bytes(), "application/pdf")) for path in documents]
         before = self._job_ids()
-        answer = self.http.post("/jobs/new", data=form | {"csrf_token": self._token("/jobs/new")}, files=files)
+        answer = self.submit(*documents, **values)
         assert answer.status_code == 303, answer.text
         return sorted(self._job_ids() - before)
+
+    def submit(self, *documents: Path, **values: Any) -> httpx2.Response:
+        """Submit the form of a profile (default: the summary of a PDF)."""
+        form = (
+            values
+            if "profile" in values
+            else {"profile": "pdf_summary", "audience": "general", "bullets": "5"} | values
+        )
+        files = [("document", (path.name, path.read_bytes(), "application/pdf")) for path in documents]
+        return self.http.post("/jobs/new", data=form | {"csrf_token": self._token("/jobs/new")}, files=files)
+
+    def make_token(self) -> str:
+        """An API token of this person."""
+        form = {"name": "tests", "csrf_token": self._token("/account")}
+        found = re.search(r"sluice_[\w-]{40,}", self.http.post("/account/tokens", data=form).text)
+        assert found
+        return found[0]
 
     def status(self, job_id: int) -> str:
         """The status that the job's page shows."""

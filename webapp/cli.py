@@ -10,6 +10,7 @@ import click
 from flask import Flask
 
 from webapp.domain.errors import InvalidInput
+from webapp.domain.profiles import profile_schema
 from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import accounts, heartbeat
@@ -46,6 +47,12 @@ def create_admin(email: str) -> None:
 @click.group("profiles")
 def profiles_group() -> None:
     """Look at the profiles."""
+
+
+@profiles_group.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of a profile file (committed as profiles/profile.schema.json)."""
+    click.echo(profile_schema(), nl=False)
 
 
 @profiles_group.command("check")

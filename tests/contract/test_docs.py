@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from webapp.config import ROOT, Settings
+from webapp.domain.profiles import profile_schema
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -29,6 +30,11 @@ def test_every_internal_route_is_documented(make_app: Any) -> None:
                 .replace("<int:window_id>", "<id>")
             )
             assert path in page, path
+
+
+def test_the_published_profile_schema_is_current() -> None:
+    """If this fails: python3 -m devstack tool flask profiles schema > profiles/profile.schema.json"""
+    assert (ROOT / "profiles/profile.schema.json").read_text() == profile_schema()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,18 @@ def test_each_database_role_is_refused_on_the_other_s_database(stack: Stack) -> 
     for database, role in (("n8ndb", "sluice"), ("sluice", "n8n")):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             stack.cluster.connect(database, role)
+
+
+def test_a_classification_gives_json_that_fits_in_both_modes(person: Person) -> None:
+    run = {
+        "profile": "text_classification",
+        "text": "The launch went well and everybody is glad.",
+        "labels": "good, bad",
+    }
+    jobs = person.run(**run, executionMode="sync")
+    jobs += [person.run(**run, executionMode="batch")[0] for _ in range(3)]
+    for job_id in jobs:
+        person.await_status(job_id)
+        found = json.loads(person.result(job_id))
+        assert found["label"] in ("good", "bad")
+        assert 0 <= found["confidence"] <= 1

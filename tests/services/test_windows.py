@@ -90,7 +90,7 @@ def test_the_input_file_has_one_line_for_each_job_in_order(
     lines = [json.loads(line) for line in files.contents["file-1"].splitlines()]
     assert [line["custom_id"] for line in lines] == [item.custom_id for item in items_of(session, window)]
     assert {(line["method"], line["url"]) for line in lines} == {("POST", "/v1/responses")}
-    assert lines[0]["body"]["input"].startswith("Sluices let water through.")
+    assert lines[0]["body"]["input"][0]["content"].startswith("Sluices let water through.")
 
 
 def test_a_losing_upload_is_deleted_at_the_provider(

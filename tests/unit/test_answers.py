@@ -140,6 +140,13 @@ def test_of_two_batches_with_our_file_the_oldest_is_ours() -> None:
     assert found.batch.id == "old"
 
 
+def test_a_json_answer_must_fit_its_schema() -> None:
+    output = Output(type="json", schema={"type": "object", "required": ["label"]})
+    answer = output_fault(output, read_answer(200, {"output": [message(text('{"other": 1}'))]}))
+    assert answer.error_message == "The model's answer does not fit its schema ('label' is a required property)."
+    assert answer.is_billable
+
+
 @pytest.mark.parametrize(("said", "good"), [('{"a": 1}', True), ('{"a": ', False), ("plain words", False)])
 def test_a_json_profile_takes_json_only(said: str, good: bool) -> None:
     answer = read_answer(200, {"output": [message(text(said))]})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +15,15 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
 from tests.factories import PASSWORD, make_job, make_user, make_window, response
-from tests.fakes import FakeN8n
+from tests.fakes import FakeN8n, FakeProviderFiles
 from webapp.domain.answers import read_answer
-from webapp.models import Document, Job
+from webapp.domain.profiles import load_profiles
+from webapp.gateways.pdf import PdfReader
+from webapp.models import Document, Job, JobRequest
 from webapp.parts import Parts
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
+from webapp.services.registry import Profiles
 
 
 def log_in(client: FlaskClient, email: str = "alice@example.org") -> None:
@@ -122,6 +128,57 @@ def test_a_bad_document_is_refused_on_its_field_and_nothing_is_stored(
     assert message in answer.text
     for table in (Job, Document):
         assert session.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_a_scan_may_be_sent_as_the_file_itself(alice: FlaskClient, session: Session, files: FakeProviderFiles) -> None:
+    assert "You can send the file itself" in submit(alice, "no-text-layer.pdf").text
+    assert submit(alice, "no-text-layer.pdf", **{"document-as-file": "y"}).status_code == 303
+    body = json.loads(session.scalars(select(JobRequest.body)).one())
+    assert body["input"] == [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]
+    assert files.contents["file-1"].startswith(b"%PDF-")
+
+
+def test_a_provider_that_does_not_take_the_file_is_said_on_the_field(
+    alice: FlaskClient, session: Session, files: FakeProviderFiles
+) -> None:
+    files.is_down = True
+    answer = submit(alice, "no-text-layer.pdf", **{"document-as-file": "y"})
+    assert answer.status_code == 422
+    assert "The provider did not take the document" in answer.text
+    assert session.scalar(select(func.count()).select_from(Document)) == 0
+
+
+def test_a_slow_pdf_is_given_up(alice: FlaskClient, make_app: Any) -> None:
+    app = make_app()
+    app.extensions["sluice"] = replace(app.extensions["sluice"], pdf=PdfReader(500, 512, 1))
+    client = app.test_client()
+    log_in(client)
+    assert "too much memory or time" in submit(client, "many-slow-pages.pdf").text
+
+
+def test_a_classification_asks_for_two_labels(alice: FlaskClient, session: Session) -> None:
+    run = {"profile": "text_classification", "text": "A fine day.", "labels": "sunny"}
+    answer = alice.post("/jobs/new", data=run)
+    assert answer.status_code == 422
+    assert "At least two labels, separated by commas." in answer.text
+    assert alice.post("/jobs/new", data=run | {"labels": "sunny, rainy ,sunny"}).status_code == 303
+    body = json.loads(session.scalars(select(JobRequest.body)).one())
+    assert body["text"]["format"]["schema"]["properties"]["label"]["enum"] == ["sunny", "rainy"]
+
+
+def test_a_planned_profile_can_be_seen_but_not_run(make_app: Any, session: Session, tmp_path: Path) -> None:
+    planned = {"id": "later", "name": "Later", "status": "planned", "fields": [],
+               "request": {"endpoint": "/v1/responses", "body": {}}}  # fmt: skip
+    (tmp_path / "later.json").write_text(json.dumps(planned))
+    app = make_app()
+    app.extensions["sluice"] = replace(app.extensions["sluice"], profiles=Profiles(load_profiles(tmp_path)))
+    make_user(session)
+    client = app.test_client()
+    log_in(client)
+    assert "This profile is planned" in client.get("/jobs/new?profile=later").text
+    answer = client.post("/jobs/new", data={"profile": "later"})
+    assert (answer.status_code, "is planned" in answer.text) == (409, True)
+    assert session.scalar(select(func.count()).select_from(Job)) == 0
 
 
 def test_a_document_over_the_limit_is_refused(make_app: Any, session: Session) -> None:

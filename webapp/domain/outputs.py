@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from jsonschema import Draft202012Validator
+
 from webapp.domain.answers import Answer
 from webapp.domain.profiles import Output
 
@@ -13,9 +15,16 @@ def output_fault(output: Output, answer: Answer) -> Answer:
     """The answer as it is, or as an error when its text is not the JSON that was asked for."""
     if output.type != "json" or answer.text is None:
         return answer
-    try:
-        json.loads(answer.text)
-    except ValueError as error:
-        why = "was cut off before its JSON was complete" if answer.is_cut else f"is not valid JSON ({error})"
+    if fault := _json_fault(answer.text, output):
+        why = "was cut off before its JSON was complete" if answer.is_cut else fault
         return replace(answer, text=None, error_code="invalid_output", error_message=f"The model's answer {why}.")
     return answer
+
+
+def _json_fault(text: str, output: Output) -> str | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"is not valid JSON ({error})"
+    fault = next(Draft202012Validator(output.schema_ or {}).iter_errors(value), None)
+    return f"does not fit its schema ({fault.message[:200]})" if fault else None

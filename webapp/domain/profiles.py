@@ -13,9 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from jsonschema import Draft202012Validator, SchemaError
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,190 +24,50 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from webapp.domain.errors import InvalidInput, InvalidProfile
+from webapp.domain.fields import DocumentField, Key, Part, ProfileField, SelectField
 from webapp.domain.states import BatchStrategy, ExecutionMode
 
 EXECUTION_MODE = "executionMode"
 BATCH_STRATEGY = "batchStrategy"
 NEED_BY = "needBy"
 RESERVED_KEYS = (EXECUTION_MODE, BATCH_STRATEGY, NEED_BY)
-ENDPOINTS = ("/v1/responses", "/v1/chat/completions")
-
-Key = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,39}$")]
 
 
-class _Part(BaseModel):
-    """JSON keys are camelCase; an unknown key is a mistake, not an extension."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Option(_Part):
-    value: str
-    label: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_word(cls, data: Any) -> Any:
-        return {"value": data, "label": data.replace("_", " ").capitalize()} if isinstance(data, str) else data
-
-
-class _Field(_Part):
-    key: Key
-    label: str = ""
-    help: str = ""
-    required: bool = False
-
-    @property
-    def title(self) -> str:
-        """The label that people see: the given one, or the key in words."""
-        return self.label or "".join(f" {c.lower()}" if c.isupper() else c for c in self.key).capitalize()
-
-    def value_type(self) -> Any:
-        """The Python type (with constraints) that a value of this field must have."""
-        raise NotImplementedError
-
-
-def _without_nul(value: str) -> str:
-    if "\x00" in value:  # PostgreSQL cannot store it
-        raise ValueError("contains a character that is not text (NUL)")
-    return value
-
-
-class TextField(_Field):
-    type: Literal["text", "textarea"]
-    min_length: int = 0
-    max_length: int = 20_000
-    placeholder: str = ""
-    default: str | None = None
-
-    def value_type(self) -> Any:
-        shortest = max(self.min_length, 1 if self.required else 0)
-        limits = StringConstraints(strip_whitespace=True, min_length=shortest, max_length=self.max_length)
-        return Annotated[str, limits, AfterValidator(_without_nul)]
-
-
-class IntegerField(_Field):
-    type: Literal["integer"]
-    min: int | None = None
-    max: int | None = None
-    default: int | None = None
-
-    def value_type(self) -> Any:
-        return Annotated[int, Field(ge=self.min, le=self.max)]
-
-
-class NumberField(_Field):
-    type: Literal["number"]
-    min: float | None = None
-    max: float | None = None
-    default: float | None = None
-
-    def value_type(self) -> Any:
-        return Annotated[float, Field(ge=self.min, le=self.max, allow_inf_nan=False)]
-
-
-class BooleanField(_Field):
-    type: Literal["boolean"]
-    default: bool = False
-
-    def value_type(self) -> Any:
-        return bool
-
-
-class _Choice(_Field):
-    options: Annotated[tuple[Option, ...], Field(min_length=1)]
-
-    @property
-    def values(self) -> list[str]:
-        return [option.value for option in self.options]
-
-    @field_validator("options")
-    @classmethod
-    def _are_distinct(cls, options: tuple[Option, ...]) -> tuple[Option, ...]:
-        if len({option.value for option in options}) < len(options):
-            raise ValueError("two options have the same value")
-        return options
-
-    def _one_of(self, value: str) -> str:
-        if value not in self.values:
-            raise ValueError(f"must be one of: {', '.join(self.values)}")
-        return value
-
-
-class SelectField(_Choice):
-    type: Literal["select"]
-    default: str | None = None
-
-    def value_type(self) -> Any:
-        return Annotated[str, AfterValidator(self._one_of)]
-
-
-class MultiselectField(_Choice):
-    type: Literal["multiselect"]
-    default: tuple[str, ...] = ()
-
-    def value_type(self) -> Any:
-        return Annotated[list[Annotated[str, AfterValidator(self._one_of)]], Field(min_length=int(self.required))]
-
-
-class DatetimeField(_Field):
-    type: Literal["datetime"]
-
-    @property
-    def default(self) -> None:
-        return None
-
-    def value_type(self) -> Any:
-        return AwareDatetime
-
-
-class DocumentField(_Field):
-    type: Literal["document"]
-    accept: tuple[str, ...] = ("application/pdf",)
-
-    @property
-    def default(self) -> None:
-        return None
-
-    def value_type(self) -> Any:
-        """A document is named by its id; the form stores the upload first."""
-        return Annotated[int, Field(ge=1)]
-
-
-ProfileField = Annotated[
-    TextField | IntegerField | NumberField | BooleanField | SelectField | MultiselectField | DatetimeField
-    | DocumentField,
-    Field(discriminator="type"),
-]  # fmt: skip
-
-
-class Request(_Part):
+class Request(Part):
     """The provider request, the same in both modes. `body` holds templates (`domain/rendering.py`)."""
 
     endpoint: Literal["/v1/responses", "/v1/chat/completions"]
     body: dict[str, Any]
 
 
-class Output(_Part):
+class Output(Part):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     type: Literal["markdown", "text", "json"] = "markdown"
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
+    @field_validator("schema_")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            Draft202012Validator.check_schema(schema or {})
+        except SchemaError as error:
+            raise ValueError(f"is not a JSON Schema: {error.message}") from error
+        return schema
 
-class Batch(_Part):
+
+class Batch(Part):
     max_batch_size: Annotated[int, Field(ge=1, le=50_000)] | None = None
     max_wait_seconds: Annotated[int, Field(ge=1)] | None = None
 
 
-class Execution(_Part):
+class Execution(Part):
     webhook_path: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9/_-]*$")] = "jobs/run"
     payload_map: dict[Key, str] = {}
 
 
-class Profile(_Part):
+class Profile(Part):
     id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     description: str = ""
@@ -334,6 +193,11 @@ def parse_profile(text: str, source: str) -> Profile:
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     return "/" + "/".join(str(part) for part in location)
+
+
+def profile_schema() -> str:
+    """The JSON Schema of a profile file, as text."""
+    return json.dumps(Profile.model_json_schema(by_alias=True), indent=2) + "\n"
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:

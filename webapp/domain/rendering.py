@@ -57,10 +57,13 @@ def to_json(body: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def most_input_tokens(body_json: str) -> int:
+TOKENS_OF_A_FILE_PAGE = 3000  # its text and its image, counted high
+
+
+def most_input_tokens(body_json: str, file_pages: int = 0) -> int:
     """An upper estimate of the input tokens of a request body: one token for every two UTF-8 bytes.
 
     English prose runs at about four bytes a token, dense scripts at two to three; budgets and the
     enqueued-token headroom want a figure that is rarely too low.
     """
-    return -(-len(body_json.encode()) // 2)
+    return -(-len(body_json.encode()) // 2) + file_pages * TOKENS_OF_A_FILE_PAGE

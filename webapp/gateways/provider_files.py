@@ -42,6 +42,14 @@ class ProviderFiles:
         except OpenAIError as error:
             raise UnavailableService(f"The provider did not take the input file: {error}") from error
 
+    def upload_document(self, path: Path) -> str:
+        """Upload a document that requests will name; returns the provider's file id. Raises UnavailableService."""
+        try:
+            with path.open("rb") as file:
+                return self._client.files.create(file=("document.pdf", file), purpose="user_data").id
+        except OpenAIError as error:
+            raise UnavailableService(f"The provider did not take the document: {error}") from error
+
     def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
         """Stream a file to `path`; `on_progress` is called after each MiB.
 

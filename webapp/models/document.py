@@ -21,6 +21,7 @@ class Document(Base):
     sha256: Mapped[str]
     storage_key: Mapped[str] = mapped_column(unique=True)
     pages: Mapped[int]
-    text: Mapped[str] = mapped_column(deferred=True)  # extracted once, at upload
+    text: Mapped[str] = mapped_column(deferred=True)  # extracted once, at upload; "" for a scan
+    provider_file_id: Mapped[str | None]  # set when the file itself is sent instead of its text
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[datetime | None]

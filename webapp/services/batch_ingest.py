@@ -7,10 +7,8 @@ answer, and it closes the sum: submitted = completed + failed + missing + expire
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.batch_lines import Line, read_line
-from webapp.domain.batch_objects import validation_errors
 from webapp.domain.outputs import output_fault
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Output, Profile
@@ -30,43 +27,18 @@ from webapp.domain.states import (
     ExecutionMode,
     ItemOutcome,
     JobStatus,
-    ProviderStatus,
-    WindowStatus,
 )
 from webapp.domain.windows import Step
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
 from webapp.services.batch_files import LeaseKeeper
+from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
 from webapp.services.clock import clock
 from webapp.services.ingest import milliseconds, result_row
 from webapp.services.windows import hold_lease
 
 CHUNK_LINES = 1000
-MAX_FREE_RETURNS = 10
-PAUSE_SECONDS = (30, 60, 120, 300)  # after "token limit" and "cannot find file", by how often the jobs came back
-ITEMS_LEFT_OPEN = {
-    # how the provider ended: what became of an item without a line
-    ProviderStatus.COMPLETED: ItemOutcome.MISSING,
-    ProviderStatus.EXPIRED: ItemOutcome.EXPIRED,
-    ProviderStatus.CANCELLED: ItemOutcome.RELEASED,
-    ProviderStatus.FAILED: ItemOutcome.RELEASED,
-}
-
-
-@dataclass
-class Ingest:
-    """One run of the step: what it needs everywhere, and what it noticed."""
-
-    session: Session
-    settings: Settings
-    prices: PriceList
-    window_id: int
-    token: str
-    provider_ms: int | None
-    provider_got_it_at: datetime
-    outputs: dict[int, Output] = field(default_factory=dict)  # by profile version
-    strange: list[str] = field(default_factory=list)  # lines that are not ours, second answers
 
 
 def ingest_window(
@@ -96,7 +68,7 @@ def ingest_window(
             for path in paths:
                 with path.open("rb") as file:
                     _apply_lines(run, (read_line(line) for line in file if line.strip()), keeper)
-    return _settle(run)
+    return settle(run)
 
 
 def _apply_lines(run: Ingest, lines: Iterator[Line | None], keeper: LeaseKeeper) -> None:
@@ -201,124 +173,7 @@ def _end_jobs(run: Ingest, fresh: Sequence[tuple[Line, Any]], now: datetime) -> 
     ])  # fmt: skip
     final = [item.job_id for line, item in fresh
              if line.outcome is ItemOutcome.FAILED and not line.answer.is_retryable]  # fmt: skip
-    _fail_with_item_error(run, final, now, reason="the provider refused it")
-
-
-def _fail_with_item_error(run: Ingest, job_ids: Sequence[int], now: datetime, *, reason: str) -> None:
-    own_item = and_(BatchItem.job_id == Job.id, BatchItem.window_id == run.window_id)
-    lifecycle.finish_jobs(
-        run.session, job_ids, JobStatus.FAILED, now=now, actor=f"window:{run.window_id}", reason=reason,
-        values={
-            "failure_code": select(BatchItem.error_code).where(own_item).scalar_subquery(),
-            "failure_message": select(BatchItem.error_message).where(own_item).scalar_subquery(),
-        },
-    )  # fmt: skip
-
-
-def _settle(run: Ingest) -> dict[str, int]:
-    """The one commit that ends the window. What has no answer goes back to its queue, or ends."""
-    session = run.session
-    window = hold_lease(session, run.window_id, run.token, Step.INGEST)
-    now = clock(session)
-    end = ProviderStatus(window.provider_status or "")
-    errors = validation_errors(window.provider_batch) if end is ProviderStatus.FAILED else []
-    _refuse_named_lines(run, errors, now)
-    lifecycle.close_open_items(session, run.window_id, ITEMS_LEFT_OPEN[end])
-    _return_or_end(run, now)
-    if end is ProviderStatus.FAILED:
-        _pause_queue(window, errors, now)
-    else:
-        window.queue.pauses = 0
-    counts = _outcomes(session, run.window_id)
-    window.needs_attention = _attention(run, window, counts)
-    session.flush()
-    lifecycle.move_window(
-        session, run.window_id, WindowStatus(end.value), now=now, actor="app", event="settled", detail=counts,
-        values={"failure_message": _sentence(errors)},
-    )  # fmt: skip
-    session.commit()
-    return counts
-
-
-def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Validation names bad lines by number (1-based): those items fail with the provider's words."""
-    named = {e["line"]: e for e in errors if isinstance(e.get("line"), int)}
-    if not named:
-        return
-    numbered = (
-        select(BatchItem.custom_id, BatchItem.job_id, func.row_number().over(order_by=BatchItem.job_id).label("line"))
-        .where(BatchItem.window_id == run.window_id)
-        .subquery()
-    )
-    rows = run.session.execute(select(numbered).where(numbered.c.line == func.any(list(named)))).all()
-    for row in rows:
-        error = named[row.line]
-        run.session.execute(
-            text("""UPDATE batch_items SET outcome = 'failed', error_code = :code, error_message = :message
-                    WHERE custom_id = :id AND outcome IS NULL"""),
-            {"id": row.custom_id, "code": str(error.get("code"))[:100], "message": str(error.get("message"))[:2000]},
-        )
-    _fail_with_item_error(run, [row.job_id for row in rows], now, reason="validation refused its line")
-
-
-def _return_or_end(run: Ingest, now: datetime) -> None:
-    actor, settings = f"window:{run.window_id}", run.settings
-    free: list[int] = []
-    used: list[int] = []
-    worn_out: list[int] = []
-    exhausted: list[int] = []
-    expired: list[int] = []
-    for job in lifecycle.unsettled_jobs(run.session, run.window_id):
-        if job.outcome is ItemOutcome.RELEASED:
-            (free if job.free_returns + 1 < MAX_FREE_RETURNS else worn_out).append(job.job_id)
-        elif job.attempt < settings.max_attempts:
-            used.append(job.job_id)
-        else:
-            (expired if job.outcome is ItemOutcome.EXPIRED else exhausted).append(job.job_id)
-    lifecycle.return_jobs(run.session, free, now=now, uses_attempt=False)
-    lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
-    for job_ids, target, code, message in (
-        (worn_out, JobStatus.FAILED, "returned_too_often",
-         f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."),
-        (exhausted, JobStatus.FAILED, "no_answer",
-         f"The provider gave no answer in {settings.max_attempts} windows."),
-        (expired, JobStatus.EXPIRED, "batch_expired",
-         f"The provider did not get to it within its time in {settings.max_attempts} windows."),
-    ):  # fmt: skip
-        lifecycle.finish_jobs(
-            run.session, job_ids, target, now=now, actor=actor, reason=message,
-            values={"failure_code": code, "failure_message": message},
-        )  # fmt: skip
-
-
-def _pause_queue(window: BatchWindow, errors: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """The provider has no room, or cannot see our file yet: do not open the next window at once."""
-    said = " ".join(f"{e.get('code')} {e.get('message')}" for e in errors).lower()
-    if "token_limit_exceeded" in said or "cannot find file" in said:
-        pauses = window.queue.pauses
-        window.queue.pauses = pauses + 1
-        window.queue.not_before = now + timedelta(seconds=PAUSE_SECONDS[min(pauses, len(PAUSE_SECONDS) - 1)])
-
-
-def _outcomes(session: Session, window_id: int) -> dict[str, int]:
-    rows = session.execute(
-        select(BatchItem.outcome, func.count()).where(BatchItem.window_id == window_id).group_by(BatchItem.outcome)
-    )
-    return {outcome.value: count for outcome, count in rows if outcome}
-
-
-def _attention(run: Ingest, window: BatchWindow, counts: Mapping[str, int]) -> str | None:
-    faults = list(run.strange[:20])
-    if len(run.strange) > 20:
-        faults.append(f"and {len(run.strange) - 20} more")
-    if sum(counts.values()) != window.job_count:
-        faults.append(f"{sum(counts.values())} of {window.job_count} items have an outcome")
-    return "; ".join(faults) or None
-
-
-def _sentence(errors: Sequence[Mapping[str, Any]]) -> str | None:
-    messages = Counter(str(error.get("message") or error.get("code"))[:300] for error in errors)
-    return "; ".join(messages) or None
+    fail_with_item_error(run, final, now, reason="the provider refused it")
 
 
 def _insert(session: Session, model: Any, key: list[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session
 
 from webapp.domain.errors import BadDocument, DocumentTooLarge, NotFound
 from webapp.gateways.pdf import PdfReader
+from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
 from webapp.models import Document
 
 CHUNK_BYTES = 1024 * 1024
-NO_TEXT = (
-    "This PDF has no text layer: it is probably a scan. Run it through text recognition (OCR) and upload the result."
-)
+NO_TEXT = "This PDF has no text layer: it is probably a scan."
+TRY_OCR = "Run it through text recognition (OCR) and upload the result."
+TRY_FILE = "You can send the file itself (tick the box below), or run it through text recognition (OCR) first."
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class Upload:
 
 
 def add_documents(
-    session: Session, storage: Storage, reader: PdfReader, *, user_id: int, uploads: Sequence[Upload], max_bytes: int
-) -> list[Document]:
+    session: Session, storage: Storage, reader: PdfReader, files: ProviderFiles, *,
+    user_id: int, uploads: Sequence[Upload], max_bytes: int, allow_file: bool = False, as_file: bool = False,
+) -> list[Document]:  # fmt: skip
     """Store PDFs of a user, all or none. Commits.
 
-    Raises BadDocument that names each bad file and says what is wrong with it; then nothing is stored.
+    `allow_file`: the profile offers to send the file itself; `as_file`: the user wants that, so each file also goes
+    to the provider and need not have text.
+    Raises BadDocument that names each bad file and says what is wrong with it, or UnavailableService when the
+    provider did not take one; then nothing is stored.
     """
     faults: list[str] = []
     documents: list[tuple[Document, Path]] = []
@@ -45,11 +50,16 @@ def add_documents(
         for number, upload in enumerate(uploads):
             path = Path(folder) / str(number)
             try:
-                documents.append((_read(reader, user_id, upload, path, max_bytes), path))
+                document = _read(reader, user_id, upload, path, max_bytes)
+                if not document.text and not as_file:
+                    raise BadDocument(f"{NO_TEXT} {TRY_FILE if allow_file else TRY_OCR}")
+                documents.append((document, path))
             except BadDocument as error:
                 faults.append(f"{_shown_name(upload.filename)}: {error.message}")
         if faults:
             raise BadDocument(" ".join(faults))
+        for document, path in documents if as_file else ():
+            document.provider_file_id = files.upload_document(path)
         for document, path in documents:
             storage.put(document.storage_key, path)
     session.add_all([document for document, _ in documents])
@@ -60,8 +70,6 @@ def add_documents(
 def _read(reader: PdfReader, user_id: int, upload: Upload, path: Path, max_bytes: int) -> Document:
     size, sha256 = _spool(upload.stream, path, max_bytes)
     found = reader.read(path)
-    if not found.text:
-        raise BadDocument(NO_TEXT)
     return Document(
         user_id=user_id, filename=_shown_name(upload.filename), content_type="application/pdf", bytes=size,
         sha256=sha256, storage_key=uuid.uuid4().hex, pages=found.pages, text=found.text,

@@ -34,6 +34,7 @@ class Run:
     strategy: BatchStrategy
     inputs: dict[str, Any]
     document_ids: set[int]
+    file_pages: int  # pages of documents that are sent as files
     endpoint: str
     model: str
     body: str  # JSON text of the provider request: what is sent in either mode
@@ -106,7 +107,7 @@ def _prepare(session: Session, settings: Settings, profile: Profile, values: Map
     mode = ExecutionMode(inputs.pop(EXECUTION_MODE, None) or ExecutionMode.SYNC)
     strategy = BatchStrategy(inputs.pop(BATCH_STRATEGY, None) or BatchStrategy.COUNT_ONLY)
     model = settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
-    shown = {key: {"text": d.text, "filename": d.filename, "pages": d.pages} for key, d in documents.items()}
+    shown = {key: _in_templates(document, profile.request.endpoint) for key, document in documents.items()}
     body = to_json(render(profile.request.body, {
         "model": model, "inputs": inputs, "documents": shown, "document": next(iter(shown.values()), None),
         "user": {"id": user.id},
@@ -114,7 +115,19 @@ def _prepare(session: Session, settings: Settings, profile: Profile, values: Map
     if len(body.encode()) > settings.max_window_bytes // 2:
         raise InvalidInput({}, "This run's request is too large to send.")
     ids = {document.id for document in documents.values()}
-    return Run(mode, strategy, inputs, ids, profile.request.endpoint, model, body)
+    pages = sum(document.pages for document in documents.values() if document.provider_file_id)
+    return Run(mode, strategy, inputs, ids, pages, profile.request.endpoint, model, body)
+
+
+def _in_templates(document: Document, endpoint: str) -> dict[str, Any]:
+    """What templates see of a document. `content` fits into a message: the text, or the part that names the file."""
+    file_id = document.provider_file_id
+    is_chat = endpoint == "/v1/chat/completions"
+    part = {"type": "file", "file": {"file_id": file_id}} if is_chat else {"type": "input_file", "file_id": file_id}
+    return {
+        "text": document.text, "content": [part] if file_id else document.text, "file": file_id,
+        "filename": document.filename, "pages": document.pages,
+    }  # fmt: skip
 
 
 def _store(
@@ -131,7 +144,7 @@ def _store(
     session.execute(
         insert(JobRequest).values(
             job_id=job_id, endpoint=run.endpoint, model=run.model, body=run.body,
-            body_bytes=len(run.body.encode()), most_input_tokens=most_input_tokens(run.body),
+            body_bytes=len(run.body.encode()), most_input_tokens=most_input_tokens(run.body, run.file_pages),
         )
     )  # fmt: skip
     if run.document_ids:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Flask
 
 from webapp.extensions import csrf
-from webapp.views import admin, api, errors, health, internal, jobs, pages, public, security
+from webapp.views import account, admin, api, errors, health, internal, jobs, pages, public, security
 
 
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
-    for blueprint in (public.bp, jobs.bp, admin.bp, health.bp, api.bp):
+    for blueprint in (public.bp, jobs.bp, account.bp, admin.bp, health.bp, api.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on
     security.register(app)

@@ -24,7 +24,7 @@ from wtforms import (
     widgets,
 )
 
-from webapp.domain import profiles
+from webapp.domain import fields
 from webapp.domain.profiles import Profile
 from webapp.parts import parts
 
@@ -70,10 +70,20 @@ class RunForm(FlaskForm):
 def run_form(profile: Profile, values: Mapping[str, Any] | None = None) -> RunForm:
     """The form of a profile, filled with `values` (default: the fields' defaults)."""
     drawn = {field.key: _draw(field) for field in profile.fields}
+    drawn |= {
+        as_file_key(field): BooleanField("Send the file itself", description="For scans: the model reads the pages.")
+        for field in profile.document_fields
+        if field.allow_file
+    }
     form: RunForm = type("ProfileForm", (RunForm,), drawn)(data=values)
     for field in profile.fields:
         form[field.key].flags.required = field.required
     return form
+
+
+def as_file_key(field: fields.DocumentField) -> str:
+    """The name of the box beside a document field; not a field of the profile."""
+    return f"{field.key}-as-file"
 
 
 def _value(field: Field) -> Any:
@@ -94,27 +104,27 @@ def _draw(field: Any) -> Any:
     }  # fmt: skip
     html: dict[str, Any] = common["render_kw"]
     match field:
-        case profiles.TextField():
+        case fields.TextField():
             html |= {"maxlength": field.max_length, "placeholder": field.placeholder}
             return TextAreaField(**common) if field.type == "textarea" else StringField(**common)
-        case profiles.IntegerField() | profiles.NumberField():
+        case fields.IntegerField() | fields.NumberField():
             step = "1" if field.type == "integer" else "any"
             return StringField(**common, widget=widgets.NumberInput(step=step, min=field.min, max=field.max))
-        case profiles.BooleanField():
+        case fields.BooleanField():
             return BooleanField(**common)
-        case profiles.SelectField():
+        case fields.SelectField():
             choices = [SelectChoice(option.value, option.label) for option in field.options]
             if not field.required and field.default is None:
                 choices.insert(0, SelectChoice("", "–"))
             return SelectField(**common, choices=choices, validate_choice=False)
-        case profiles.MultiselectField():
+        case fields.MultiselectField():
             choices = [SelectChoice(option.value, option.label) for option in field.options]
             common["default"] = list(field.default)
             return SelectMultipleField(
                 **common, choices=choices, validate_choice=False, option_widget=widgets.CheckboxInput(),
                 widget=widgets.ListWidget(prefix_label=False),
             )  # fmt: skip
-        case profiles.DatetimeField():
+        case fields.DatetimeField():
             return StringField(**common, widget=widgets.DateTimeLocalInput())
     html |= {"accept": ",".join(field.accept), "data-max-bytes": parts().settings.max_upload_mb * 2**20}
     return MultipleFileField(**common)

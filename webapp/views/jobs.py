@@ -8,7 +8,7 @@ from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
-from webapp.domain.errors import BadDocument, InvalidInput, PlannedProfile
+from webapp.domain.errors import BadDocument, InvalidInput, PlannedProfile, UnavailableService
 from webapp.domain.profiles import Profile
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
@@ -16,7 +16,7 @@ from webapp.models import Job
 from webapp.parts import parts
 from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
 from webapp.views import access
-from webapp.views.forms import RunForm, run_form
+from webapp.views.forms import RunForm, as_file_key, run_form
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
@@ -98,16 +98,18 @@ def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
     many = next((key for key, files in uploads.items() if len(files) > 1), None)
     errors = _check(profile, values, uploads)
     stored: dict[str, list[int]] = {}
-    for key, files in uploads.items():
+    for field in profile.document_fields:
+        key, files = field.key, uploads[field.key]
         if not files or errors:
             continue
         try:
             found = documents.add_documents(
-                db.session(), parts().storage, parts().pdf, user_id=user.id,
+                db.session(), parts().storage, parts().pdf, parts().files, user_id=user.id,
                 uploads=[documents.Upload(file.filename, file.stream) for file in files],
-                max_bytes=settings.max_upload_mb * 2**20,
+                max_bytes=settings.max_upload_mb * 2**20, allow_file=field.allow_file,
+                as_file=field.allow_file and form[as_file_key(field)].data,
             )  # fmt: skip
-        except BadDocument as error:
+        except (BadDocument, UnavailableService) as error:
             errors[key] = error.message
         else:
             stored[key] = [document.id for document in found]

@@ -1,0 +1,70 @@
+"""Every route of the web listener against everybody: a new route without a row here fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from tests.factories import PASSWORD, make_user, make_window
+from webapp.parts import Parts
+
+SIGN_IN = 302
+# route: what anonymous, a stranger, the owner and an admin get
+TABLE = {
+    ("GET", "/"): (200, 303, 303, 303),
+    ("GET", "/healthz"): (200, 200, 200, 200),
+    ("GET", "/readyz"): (503, 503, 503, 503),
+    ("GET", "/login"): (200, 200, 200, 200),
+    ("GET", "/register"): (200, 200, 200, 200),
+    ("GET", "/jobs"): (SIGN_IN, 200, 200, 200),
+    ("GET", "/jobs/new"): (SIGN_IN, 200, 200, 200),
+    ("POST", "/jobs/new"): (SIGN_IN, 404, 404, 404),
+    ("GET", "/jobs/<int:job_id>"): (SIGN_IN, 404, 200, 200),
+    ("GET", "/jobs/<int:job_id>/status"): (SIGN_IN, 404, 200, 200),
+    ("GET", "/jobs/<int:job_id>/result"): (SIGN_IN, 404, 303, 303),
+    ("POST", "/jobs/<int:job_id>/cancel"): (SIGN_IN, 404, 409, 409),
+    ("GET", "/account"): (SIGN_IN, 200, 200, 200),
+    ("POST", "/account/tokens"): (SIGN_IN, 201, 201, 201),
+    ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
+    ("GET", "/admin"): (404, 404, 404, 200),
+    ("GET", "/admin/windows/<int:window_id>"): (404, 404, 404, 200),
+    ("POST", "/api/v1/jobs"): (401, 401, 401, 401),  # a session counts for nothing there
+    ("GET", "/api/v1/jobs/<int:job_id>"): (401, 401, 401, 401),
+    ("POST", "/login"): (422, 422, 422, 422),
+    ("POST", "/register"): (422, 422, 422, 422),
+    ("POST", "/logout"): (303, 303, 303, 303),
+}  # fmt: skip
+PEOPLE = ("anonymous", "stranger", "owner", "admin")
+
+
+@pytest.fixture
+def job_of_owner(session: Session, parts: Parts) -> int:
+    """A claimed job in window 1; its owner's id is not the stranger's."""
+    for name in ("stranger", "owner", "admin"):
+        user = make_user(session, f"{name}@example.org", role="admin" if name == "admin" else "user")
+        if name == "owner":
+            make_window(session, parts, user)
+    return 1
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, person: str) -> None:
+    for (method, rule), expected in TABLE.items():
+        if person != "anonymous":
+            client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
+        path = rule.replace("<int:job_id>", "1").replace("<int:window_id>", "1").replace("<int:token_id>", "999")
+        found = client.open(path, method=method).status_code
+        assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"
+
+
+def test_the_table_names_every_route(make_app: Any) -> None:
+    routes = {
+        (method, str(rule))
+        for rule in make_app().url_map.iter_rules()
+        for method in (rule.methods or set()) & {"GET", "POST", "PUT", "PATCH", "DELETE"}
+        if rule.endpoint != "static"
+    }
+    assert routes == set(TABLE)

@@ -1,0 +1,182 @@
+"""The field types of a profile: what a person may fill in, and the Python type (with constraints) of each value."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+Key = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,39}$")]
+
+
+class Part(BaseModel):
+    """JSON keys are camelCase; an unknown key is a mistake, not an extension."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Option(Part):
+    value: str
+    label: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, data: Any) -> Any:
+        return {"value": data, "label": data.replace("_", " ").capitalize()} if isinstance(data, str) else data
+
+
+class _Field(Part):
+    key: Key
+    label: str = ""
+    help: str = ""
+    required: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label that people see: the given one, or the key in words."""
+        return self.label or "".join(f" {c.lower()}" if c.isupper() else c for c in self.key).capitalize()
+
+    def value_type(self) -> Any:
+        """The Python type (with constraints) that a value of this field must have."""
+        raise NotImplementedError
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:  # PostgreSQL cannot store it
+        raise ValueError("contains a character that is not text (NUL)")
+    return value
+
+
+class TextField(_Field):
+    type: Literal["text", "textarea"]
+    min_length: int = 0
+    max_length: int = 20_000
+    pattern: str | None = None  # a regular expression that the whole value must match; `help` says it in words
+    placeholder: str = ""
+    default: str | None = None
+
+    def value_type(self) -> Any:
+        shortest = max(self.min_length, 1 if self.required else 0)
+        limits = StringConstraints(strip_whitespace=True, min_length=shortest, max_length=self.max_length)
+        return Annotated[str, limits, AfterValidator(_without_nul), AfterValidator(self._match)]
+
+    def _match(self, value: str) -> str:
+        if self.pattern and value and not re.fullmatch(self.pattern, value):
+            raise ValueError(self.help or f"must match {self.pattern}")
+        return value
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from error
+        return pattern
+
+
+class IntegerField(_Field):
+    type: Literal["integer"]
+    min: int | None = None
+    max: int | None = None
+    default: int | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[int, Field(ge=self.min, le=self.max)]
+
+
+class NumberField(_Field):
+    type: Literal["number"]
+    min: float | None = None
+    max: float | None = None
+    default: float | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[float, Field(ge=self.min, le=self.max, allow_inf_nan=False)]
+
+
+class BooleanField(_Field):
+    type: Literal["boolean"]
+    default: bool = False
+
+    def value_type(self) -> Any:
+        return bool
+
+
+class _Choice(_Field):
+    options: Annotated[tuple[Option, ...], Field(min_length=1)]
+
+    @property
+    def values(self) -> list[str]:
+        return [option.value for option in self.options]
+
+    @field_validator("options")
+    @classmethod
+    def _are_distinct(cls, options: tuple[Option, ...]) -> tuple[Option, ...]:
+        if len({option.value for option in options}) < len(options):
+            raise ValueError("two options have the same value")
+        return options
+
+    def _one_of(self, value: str) -> str:
+        if value not in self.values:
+            raise ValueError(f"must be one of: {', '.join(self.values)}")
+        return value
+
+
+class SelectField(_Choice):
+    type: Literal["select"]
+    default: str | None = None
+
+    def value_type(self) -> Any:
+        return Annotated[str, AfterValidator(self._one_of)]
+
+
+class MultiselectField(_Choice):
+    type: Literal["multiselect"]
+    default: tuple[str, ...] = ()
+
+    def value_type(self) -> Any:
+        return Annotated[list[Annotated[str, AfterValidator(self._one_of)]], Field(min_length=int(self.required))]
+
+
+class DatetimeField(_Field):
+    type: Literal["datetime"]
+
+    @property
+    def default(self) -> None:
+        return None
+
+    def value_type(self) -> Any:
+        return AwareDatetime
+
+
+class DocumentField(_Field):
+    type: Literal["document"]
+    accept: tuple[str, ...] = ("application/pdf",)
+    allow_file: bool = False  # a person may send the file itself instead of its text (scans); see `document.content`
+
+    @property
+    def default(self) -> None:
+        return None
+
+    def value_type(self) -> Any:
+        """A document is named by its id; the form stores the upload first."""
+        return Annotated[int, Field(ge=1)]
+
+
+ProfileField = Annotated[
+    TextField | IntegerField | NumberField | BooleanField | SelectField | MultiselectField | DatetimeField
+    | DocumentField,
+    Field(discriminator="type"),
+]  # fmt: skip
