@@ -14,13 +14,13 @@ test: ## everything; ARGS='tests/web -k login' goes to pytest
 	@$(DEVSTACK) test $(ARGS)
 
 lint: ## ruff and mypy, as CI does
-	@$(DEVSTACK) exec-dev ruff check .
-	@$(DEVSTACK) exec-dev ruff format --check .
-	@$(DEVSTACK) exec-dev mypy
+	@$(DEVSTACK) tool ruff check .
+	@$(DEVSTACK) tool ruff format --check .
+	@$(DEVSTACK) tool mypy
 
 fmt: ## let ruff format and mend what it can
-	@$(DEVSTACK) exec-dev ruff check --fix .
-	@$(DEVSTACK) exec-dev ruff format .
+	@$(DEVSTACK) tool ruff check --fix .
+	@$(DEVSTACK) tool ruff format .
 
 migration: ## a new migration from the models, on the running stack: make migration NAME='add x'
 	@$(DEVSTACK) exec flask db migrate -m "$(NAME)"

@@ -43,9 +43,8 @@ def main(runs: int = 30) -> None:
 
 def show(name: str, values: list[float]) -> None:
     quantiles = statistics.quantiles(values, n=20)
-    print(
-        f"{name:14} n={len(values)}  p50 {quantiles[9]:7.1f} ms   p95 {quantiles[18]:7.1f} ms   max {max(values):7.1f} ms"
-    )
+    p50, p95 = quantiles[9], quantiles[18]
+    print(f"{name:14} n={len(values)}  p50 {p50:7.1f} ms   p95 {p95:7.1f} ms   max {max(values):7.1f} ms")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from tests.fakes import FakeN8n
@@ -30,9 +31,15 @@ def test_readyz_is_ok_while_the_heartbeat_beats(client: FlaskClient, session: Se
     assert client.get("/readyz").json["status"] == "ok"
 
 
-def test_readyz_without_a_database_answers_503(make_app: Any) -> None:
-    from pydantic import SecretStr
+NOWHERE = SecretStr("postgresql+psycopg://x@/x?host=/nowhere")
 
-    client = make_app(database_url=SecretStr("postgresql+psycopg://x@/x?host=/nowhere")).test_client()
-    answer = client.get("/readyz")
+
+def test_readyz_without_a_database_answers_503(make_app: Any) -> None:
+    answer = make_app(database_url=NOWHERE).test_client().get("/readyz")
     assert (answer.status_code, answer.json["checks"]["database"]) == (503, "no answer")
+
+
+def test_pages_without_a_database_say_so(make_app: Any) -> None:
+    answer = make_app(database_url=NOWHERE).test_client().post("/login", data={"email": "a@b.co", "password": "x"})
+    assert answer.status_code == 503
+    assert "The database does not answer." in answer.text

@@ -9,6 +9,8 @@ from flask import Flask, current_app, has_request_context, jsonify, make_respons
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from webapp.domain import errors
@@ -44,6 +46,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(ValidationError, _validation_error)
     app.register_error_handler(CSRFError, _csrf_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OperationalError, _database_is_away)
+    app.register_error_handler(PoolTimeout, _database_is_away)
     app.register_error_handler(Exception, _crash)
 
 
@@ -75,6 +79,12 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if retry_after := getattr(error, "retry_after", None):
         response.headers["Retry-After"] = str(retry_after)
     return response
+
+
+def _database_is_away(error: Exception) -> ResponseReturnValue:
+    current_app.logger.error("the database did not answer on %s %s: %s", request.method, request.path, error)
+    db.session.remove()
+    return reply(503, "The database does not answer. Nothing you sent was half stored; try again in a moment.")
 
 
 def _crash(error: Exception) -> ResponseReturnValue:

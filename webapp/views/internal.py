@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -29,7 +30,7 @@ def start_job(job_id: int) -> ResponseReturnValue:
         db.session(), parts().settings, job_id=job_id, attempt=message.attempt, execution_id=message.execution_id
     )
     # The stored text is sent as it is: parsing and writing it again would only cost time.
-    return Response(f'{{"request":{{"url":"{url}","body":{body}}}}}', mimetype="application/json")
+    return Response(f'{{"request":{{"url":{json.dumps(url)},"body":{body}}}}}', mimetype="application/json")
 
 
 @bp.post("/jobs/<int:job_id>/result")
