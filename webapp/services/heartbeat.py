@@ -70,9 +70,27 @@ def _lead(
 
 
 def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
-    """One beat. Each action commits by itself."""
-    end_overdue_attempts(session, settings)
-    dispatch_due(session, settings, profiles, n8n)
+    """One beat. Each action commits by itself; one that fails is logged and does not keep the others from their turn.
+
+    Raises DBAPIError when the database is away.
+    """
+    actions: tuple[Callable[[], object], ...] = (
+        lambda: end_overdue_attempts(session, settings),
+        lambda: dispatch_due(session, settings, profiles, n8n),
+        lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
+        lambda: _write_beat(session),
+    )
+    for action in actions:
+        try:
+            action()
+        except DBAPIError:
+            raise
+        except Exception:
+            log.exception("an action of the heartbeat failed")
+            session.rollback()
+
+
+def _nudge_if_due(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
     is_due = has_due_window(session) or any(q.readiness.ready for q in list_queues(session, settings, profiles))
     session.rollback()
     if not is_due:
@@ -83,7 +101,6 @@ def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, bea
             beat.nudged_at = time.monotonic()
         except UnavailableService as error:
             log.warning("n8n was not nudged: %s", error)
-    _write_beat(session)
 
 
 def _write_beat(session: Session) -> None:

@@ -1,0 +1,48 @@
+"""The clock: what is due gets its turn, and one failure does not stop the rest."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tests.factories import make_job, make_queued_jobs, make_user
+from tests.fakes import FakeN8n
+from webapp.models import Heartbeat
+from webapp.parts import Parts
+from webapp.services import heartbeat
+
+
+def tick(session: Session, parts: Parts, beat: heartbeat.Beat | None = None) -> None:
+    heartbeat.tick(session, parts.settings, parts.profiles, parts.n8n, beat or heartbeat.Beat())
+
+
+def test_a_full_queue_nudges_n8n_once_until_something_changes(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    make_queued_jobs(session, parts, make_user(session), 3)
+    beat = heartbeat.Beat()
+    for _ in range(3):
+        tick(session, parts, beat)
+    assert n8n.nudges == 1
+
+
+def test_a_short_queue_nudges_nobody(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    make_queued_jobs(session, parts, make_user(session), 2)
+    tick(session, parts)
+    assert n8n.nudges == 0
+
+
+def test_a_job_that_was_not_dispatched_is(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    make_job(session, parts, make_user(session))
+    tick(session, parts)
+    assert len(n8n.runs) == 1
+
+
+def test_an_action_that_fails_does_not_stop_the_rest(
+    session: Session, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(heartbeat, "dispatch_due", fail)
+    tick(session, parts)
+    assert session.scalar(select(func.count()).select_from(Heartbeat)) == 1
