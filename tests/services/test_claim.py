@@ -51,6 +51,20 @@ def test_chosen_jobs_are_taken_all_or_none(session: Session, parts: Parts) -> No
     assert session.scalars(select(BatchItem.job_id).where(BatchItem.window_id == window.id)).all() == [job_ids[2]]
 
 
+def test_chosen_jobs_may_not_be_more_than_a_window_takes(session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 4)
+    with pytest.raises(InsufficientJobs):
+        open_one(session, parts, queue_id, job_ids=job_ids)
+
+
+def test_chosen_jobs_that_do_not_fit_are_not_taken_in_part(session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 3)
+    limited = parts.settings.model_copy(update={"max_window_bytes": 1500})
+    with pytest.raises(InsufficientJobs):
+        open_window(session, limited, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test")
+    assert session.scalar(select(func.count()).where(Job.status == JobStatus.QUEUED)) == 3
+
+
 def test_a_window_closes_early_at_the_byte_limit(session: Session, parts: Parts) -> None:
     queue_id, _ = make_queued_jobs(session, parts, make_user(session), 3)
     limited = parts.settings.model_copy(update={"max_window_bytes": 1500})

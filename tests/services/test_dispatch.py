@@ -15,7 +15,7 @@ from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import JobStatus
 from webapp.models import Job, JobEvent, LedgerEntry
 from webapp.parts import Parts
-from webapp.services.dispatch import dispatch_due, end_overdue_attempts, start_attempt
+from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs, start_attempt
 
 
 def dispatch(session: Session, parts: Parts) -> int:
@@ -67,6 +67,27 @@ def test_no_more_than_the_limit_is_in_flight(session: Session, parts: Parts, n8n
     few = parts.settings.model_copy(update={"max_sync_in_flight": 2})
     assert dispatch_due(session, few, parts.profiles, n8n) == 2
     assert dispatch_due(session, few, parts.profiles, n8n) == 0
+
+
+def test_a_workflow_that_takes_nothing_does_not_starve_the_others(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    stuck = make_job(session, parts, make_user(session))
+    few = parts.settings.model_copy(update={"max_sync_in_flight": 1})
+    dispatch_due(session, few, parts.profiles, n8n)
+    rewind(session, stuck, dispatched_at=few.dispatch_backoff_seconds)
+    other = make_job(session, parts, stuck.user)
+    dispatch_due(session, few, parts.profiles, n8n)
+    assert [payload["jobId"] for _, payload in n8n.runs] == [stuck.id, other.id]
+
+
+def test_no_attempt_starts_after_the_deadline(session: Session, parts: Parts) -> None:
+    job = make_job(session, parts, make_user(session))
+    start(session, parts, job)
+    rewind(session, job, lease_until=400)
+    end_overdue_attempts(session, parts.settings)
+    rewind(session, job, first_started_at=parts.settings.sync_deadline_seconds)
+    assert end_overdue_jobs(session, parts.settings) == 1
+    session.refresh(job)
+    assert (job.status, job.failure_code) == (JobStatus.FAILED, "deadline")
 
 
 def test_start_hands_out_the_stored_request(session: Session, parts: Parts) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from tests.factories import make_job, make_queued_jobs, make_user
@@ -35,6 +36,23 @@ def test_a_job_that_was_not_dispatched_is(session: Session, parts: Parts, n8n: F
     make_job(session, parts, make_user(session))
     tick(session, parts)
     assert len(n8n.runs) == 1
+
+
+def test_a_leader_that_stumbles_leaves_the_lead_to_the_next(tables: Engine, parts: Parts) -> None:
+    """The lock must not stay behind on a pooled connection."""
+    beats = iter([False, False, False, True])
+
+    def stumble(*_: object) -> None:
+        raise DataError("SELECT 1", {}, Exception("disk full"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heartbeat, "tick", stumble)
+        heartbeat.run(
+            tables, parts.settings, parts.profiles, parts.n8n, should_stop=lambda _: next(beats, True)
+        )  # fmt: skip
+    with tables.connect() as connection:
+        assert connection.execute(select(func.pg_try_advisory_lock(heartbeat.LEADER_LOCK))).scalar_one()
+        connection.execute(select(func.pg_advisory_unlock_all()))
 
 
 def test_an_action_that_fails_does_not_stop_the_rest(

@@ -15,6 +15,7 @@ from webapp.domain.errors import InvalidMove
 from webapp.domain.states import JobStatus
 from webapp.models import Job, JobAnswer, JobResult, LedgerEntry
 from webapp.parts import Parts
+from webapp.services import reporting
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
 
@@ -121,7 +122,37 @@ def test_an_error_of_an_earlier_attempt_is_ignored(session: Session, parts: Part
 def test_a_good_answer_to_an_earlier_attempt_is_used(session: Session, parts: Parts, job: Job) -> None:
     write_back(session, parts, job, transport_error("time-out"))
     assert write_back(session, parts, job, good(), attempt=1) == "completed"
-    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 1)
+    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
+    assert session.get_one(JobResult, job.id).attempt == 1
+
+
+def test_the_answer_of_the_attempt_that_was_overtaken_is_paid_and_discarded(
+    session: Session, parts: Parts, job: Job
+) -> None:
+    write_back(session, parts, job, transport_error("time-out"))
+    start_attempt(session, parts.settings, job_id=job.id, attempt=2, execution_id="e2")
+    write_back(session, parts, job, good(), attempt=1)
+    with pytest.raises(InvalidMove):
+        write_back(session, parts, job, good("- The second."), attempt=2)
+    entries = session.execute(select(LedgerEntry.attempt, LedgerEntry.reason).order_by(LedgerEntry.id)).all()
+    assert [tuple(entry) for entry in entries] == [
+        (1, "answer_lost"), (1, "answer"), (2, "answer_lost"), (2, "discarded"),
+    ]  # fmt: skip
+    assert reporting.job_cost(session, job.id).unknown == 0
+
+
+@pytest.mark.parametrize(("code", "entries"), [("ECONNREFUSED", 0), ("ETIMEDOUT", 1)])
+def test_a_call_that_reached_the_provider_may_have_been_paid(
+    session: Session, parts: Parts, job: Job, code: str, entries: int
+) -> None:
+    write_back(session, parts, job, transport_error("no answer", code))
+    assert session.scalar(select(func.count()).where(LedgerEntry.reason == "answer_lost")) == entries
+
+
+def test_absurd_counts_are_unknown_and_do_not_break_the_write_back(session: Session, parts: Parts, job: Job) -> None:
+    usage = {"input_tokens": 2**53 - 1, "output_tokens": 1}
+    assert write_back(session, parts, job, read_answer(200, response(usage=usage))) == "completed"
+    assert session.scalars(select(LedgerEntry.amount)).one() is None
 
 
 def test_missing_usage_is_unknown_and_not_zero(session: Session, parts: Parts, job: Job) -> None:

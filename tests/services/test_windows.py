@@ -20,6 +20,7 @@ from tests.factories import (
     make_user,
     make_window,
     output_line,
+    response,
     take_lease,
 )  # fmt: skip
 from tests.fakes import FakeProviderFiles
@@ -254,6 +255,57 @@ def test_lines_that_are_not_ours_raise_attention(session: Session, parts: Parts,
     session.refresh(submitted)
     assert "somebody-else is not ours" in (submitted.needs_attention or "")
     assert "two different answers" in (submitted.needs_attention or "")
+
+
+def test_a_good_line_counts_more_than_an_error_before_it(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    first, *rest = items_of(session, submitted)
+    error = output_line(first, {"error": {"message": "busy"}}, 503)
+    lease = end_batch(
+        session, parts, submitted, "completed", output=[output_line(item) for item in (first, *rest)],
+        error_lines=[error],
+    )  # fmt: skip
+    assert ingest(session, parts, lease) == {"completed": 3}
+    assert session.scalars(select(LedgerEntry.reason)).all() == ["answer"] * 3
+
+
+def test_strange_characters_and_numbers_do_not_stop_a_window(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    first, second, third = items_of(session, submitted)
+    lines = [
+        {"custom_id": "a\x00b", "response": None, "error": {}},
+        {"custom_id": first.custom_id, "response": None, "error": {"code": "x\x00", "message": "\ud800"}},
+        output_line(second, status=2**40),
+        output_line(third) | {"response": {"status_code": 200, "request_id": "r\x00", "body": response("ok\x00")}},
+    ]
+    odd = {"metadata": {"a": "\x00"}, "in_progress_at": 0, "completed_at": 2**60}
+    lease = end_batch(session, parts, submitted, "completed", output=lines, **odd)
+    assert ingest(session, parts, lease) == {"completed": 1, "failed": 2}
+
+
+def test_find_begins_again_when_a_page_is_refused(session: Session, parts: Parts, window: BatchWindow) -> None:
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {}, 500)
+    foreign = {"id": "batch_gone", "status": "completed", "input_file_id": "file-x"}
+    page = {"object": "list", "data": [foreign], "has_more": True}
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), page)
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), {"error": {"message": "no such batch"}}, 404)
+    session.refresh(window)
+    assert window.find_after is None
+
+
+def test_a_create_that_is_lost_ten_times_ends_its_jobs(session: Session, parts: Parts, window: BatchWindow) -> None:
+    session.execute(update(Job).values(free_returns=9))
+    session.commit()
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {}, 500)
+    let_time_pass(session, window, 130 + parts.settings.create_grace_seconds)
+    nothing: dict[str, Any] = {"object": "list", "data": [], "has_more": False}
+    for _ in range(2):
+        answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    assert statuses(session) == ["failed"] * 3
 
 
 def test_ingesting_twice_changes_nothing(session: Session, parts: Parts, submitted: BatchWindow) -> None:

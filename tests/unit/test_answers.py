@@ -147,7 +147,15 @@ def test_a_json_answer_must_fit_its_schema() -> None:
     assert answer.is_billable
 
 
-@pytest.mark.parametrize(("said", "good"), [('{"a": 1}', True), ('{"a": ', False), ("plain words", False)])
+def test_a_schema_that_cannot_be_followed_is_a_fault_and_no_crash() -> None:
+    output = Output(type="json", schema={"$ref": "#/$defs/nowhere"})
+    answer = output_fault(output, read_answer(200, {"output": [message(text("{}"))]}))
+    assert answer.error_code == "invalid_output"
+
+
+@pytest.mark.parametrize(
+    ("said", "good"), [('{"a": 1}', True), ('{"a": ', False), ("plain words", False), ("NaN", False)]
+)
 def test_a_json_profile_takes_json_only(said: str, good: bool) -> None:
     answer = read_answer(200, {"output": [message(text(said))]})
     assert output_fault(Output(type="json"), answer).is_good is good

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from webapp.config import ROOT
 from webapp.domain.errors import InvalidInput, InvalidProfile
 from webapp.domain.profiles import Profile, canonical_run, load_profiles, map_payload, parse_profile
 from webapp.domain.states import ExecutionMode
@@ -74,6 +75,10 @@ def test_an_unknown_field_is_refused() -> None:
         ({"fields": [{"key": "a", "type": "colour"}]}, "/fields/0"),
         ({"fields": [FIELDS["text"], FIELDS["integer"]]}, "two fields have the same key"),
         ({"fields": [FIELDS["integer"] | {"default": 99}]}, "the default of f"),
+        ({"fields": [FIELDS["integer"] | {"key": "values"}]}, "these keys are taken"),
+        ({"fields": [FIELDS["integer"] | {"key": "model_dump"}]}, "these keys are taken"),
+        ({"fields": [FIELDS["text"] | {"pattern": "("}]}, "is not a regular expression"),
+        ({"output": {"type": "json", "schema": {"type": "colour"}}}, "is not a JSON Schema"),
         ({"fields": [{"key": "executionMode", "type": "select", "options": ["later"]}]}, "later"),
         ({"request": {"endpoint": "/v1/embeddings", "body": {}}}, "/request/endpoint"),
     ],
@@ -111,3 +116,11 @@ def test_a_payload_map_picks_and_renames() -> None:
         "none": None,
     }
     assert map_payload(run, {}) == run
+
+
+def test_the_bundled_profiles_answer_hostile_text_at_once() -> None:
+    """A pattern that backtracks would stop every thread of the process."""
+    profile = load_profiles(ROOT / "profiles")["text_classification"]
+    for labels in (",".join(["word"] * 60) + ",", "a a," * 120, "," * 500, " " * 499 + ","):
+        with pytest.raises(InvalidInput):
+            profile.validate_inputs({"text": "x", "labels": labels})

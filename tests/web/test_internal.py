@@ -99,6 +99,19 @@ def test_a_failed_execution_is_recorded_once_and_gives_its_attempt_up(
     assert (job.status, job.attempt) == ("created", 2)
 
 
+def test_errors_are_json_on_this_listener(internal: FlaskClient, tables: Any) -> None:
+    answer = internal.get("/")
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+def test_a_clock_that_jumped_does_not_cost_the_answer(internal: FlaskClient, session: Session, parts: Parts) -> None:
+    make_job(session, parts, make_user(session))
+    start = {"attempt": 1, "executionId": "7"}
+    internal.post("/api/internal/jobs/1/start", json=start)
+    result = {**start, "statusCode": 200, "headers": {}, "body": response(), "elapsedMs": -3_600_000}
+    assert internal.post("/api/internal/jobs/1/result", json=result).json == {"outcome": "completed"}
+
+
 def test_context_and_document_are_there_for_custom_workflows(
     internal: FlaskClient, session: Session, parts: Parts
 ) -> None:

@@ -234,6 +234,40 @@ def test_the_result_is_shown_as_safe_markdown_with_its_cost(alice: FlaskClient, 
     assert "$0.000200" in page
 
 
+def test_json_that_cannot_be_shown_prettily_is_shown_all_the_same(
+    alice: FlaskClient, session: Session, parts: Parts
+) -> None:
+    alice.post("/jobs/new", data={"profile": "text_classification", "text": "Fine.", "labels": "a,b"})
+    start_attempt(session, parts.settings, job_id=1, attempt=1, execution_id="e1")
+    said = '{"label": "a", "confidence": 1, "reason": "\\ud800 <b>"}'
+    record_answer(
+        session, parts.settings, parts.prices, job_id=1, attempt=1, execution_id="e1",
+        answer=read_answer(200, response(said)), raw={}, elapsed_ms=5,
+    )  # fmt: skip
+    page = alice.get("/jobs/1")
+    assert page.status_code == 200
+    assert "&lt;b&gt;" in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs/99999999999999999999", "/jobs?before=99999999999999999999", "/login?next=/%09/%5B"]
+)
+def test_impossible_numbers_and_addresses_are_no_crash(alice: FlaskClient, path: str) -> None:
+    assert alice.get(path).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("email", ["a\x00@b.co", "a@b\x00.co"])
+def test_control_characters_in_an_address_are_refused(client: FlaskClient, tables: Any, email: str) -> None:
+    assert client.post("/register", data={"email": email, "password": PASSWORD}).status_code == 422
+    assert client.post("/login", data={"email": email, "password": PASSWORD}).status_code == 422
+
+
+def test_a_next_that_is_no_address_is_ignored(client: FlaskClient, session: Session) -> None:
+    make_user(session)
+    data = {"email": "alice@example.org", "password": PASSWORD, "next": "/\t/["}
+    assert client.post("/login", data=data).location == "/jobs"
+
+
 def test_only_a_running_job_polls(alice: FlaskClient, session: Session) -> None:
     submit(alice, "two-pages.pdf")
     assert "hx-trigger" in alice.get("/jobs/1/status").text

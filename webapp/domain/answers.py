@@ -16,6 +16,7 @@ RETRYABLE_STATUS = frozenset({0, 408, 409, 425, 429, 500, 502, 503, 504, 529})
 NEVER_RETRY_CODES = frozenset({"insufficient_quota", "invalid_api_key"})
 NEVER_SENT_CODES = frozenset({"ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"})  # Node's words
 MAX_RETRY_AFTER_SECONDS = 3600.0
+MOST_COUNTED = 10**10
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Answer:
         return 400 <= self.status_code < 500 and self.status_code != 408
 
     @property
+    def may_have_been_paid(self) -> bool:
+        """No answer came, but the provider may have worked: a time-out, a connection that broke."""
+        return self.status_code == 0 and self.error_code not in NEVER_SENT_CODES
+
+    @property
     def is_billable(self) -> bool:
         """A 2xx answer was produced and is paid, whatever it says; an HTTP error is not."""
         return 200 <= self.status_code < 300
@@ -83,8 +89,9 @@ def read_answer(status_code: int, body: Any, headers: Mapping[str, Any] | None =
 def transport_error(message: str, code: str = "no_answer") -> Answer:
     """The provider could not be reached, or did not answer in time."""
     return Answer(
-        status_code=0, key=_digest(message), error_code=code, error_message=_text(message) or code, is_retryable=True
-    )
+        status_code=0, key=_digest(message), error_code=(_text(code) or "no_answer")[:100],
+        error_message=(_text(message) or "The provider did not answer.")[:2000], is_retryable=True,
+    )  # fmt: skip
 
 
 def _read_body(status_code: int, body: Any) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def _good_or_refused(text: str, *, is_cut: bool, reason: str | None) -> dict[str
     if not text.strip():
         why = f" ({reason})" if reason else ""
         return _refused("empty_answer", f"The provider's answer has no text{why}.")
-    return {"text": _storable(text), "is_cut": is_cut}
+    return {"text": storable(text), "is_cut": is_cut}
 
 
 def _read_error(status_code: int, body: Any) -> dict[str, Any]:
@@ -138,13 +145,13 @@ def _read_error(status_code: int, body: Any) -> dict[str, Any]:
     message = _text(error.get("message")) or (_text(body) if isinstance(body, str) else None)
     return {
         "error_code": code[:100],
-        "error_message": _storable(message or f"The provider answered {status_code}.")[:2000],
+        "error_message": storable(message or f"The provider answered {status_code}.")[:2000],
         "is_retryable": (status_code in RETRYABLE_STATUS or status_code >= 500) and code not in NEVER_RETRY_CODES,
     }
 
 
 def _refused(code: str, message: str) -> dict[str, Any]:
-    return {"error_code": code[:100], "error_message": _storable(message)[:2000]}
+    return {"error_code": code[:100], "error_message": storable(message)[:2000]}
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:
@@ -195,20 +202,20 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    return _storable(value) if isinstance(value, str) and value else None
+    return storable(value) if isinstance(value, str) and value else None
 
 
 def _whole(value: Any) -> int | None:
-    """A count that fits PostgreSQL's bigint, or None."""
+    """A count below MOST_COUNTED, or None: what is larger is no count of tokens or milliseconds."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = int(float(value))
     except (ValueError, OverflowError):
         return None
-    return number if 0 <= number < 2**53 else None
+    return number if 0 <= number < MOST_COUNTED else None
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """PostgreSQL's text has no NUL, UTF-8 has no lone surrogates."""
     return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from webapp.domain.answers import Answer, read_answer, transport_error
+from webapp.domain.answers import Answer, read_answer, storable, transport_error
 from webapp.domain.states import ItemOutcome
 
 NOT_RUN = {"batch_expired": ItemOutcome.EXPIRED, "batch_cancelled": ItemOutcome.RELEASED}
@@ -35,20 +35,21 @@ def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
         item = json.loads(data) if isinstance(data, bytes) else data
     except (ValueError, RecursionError):
         return None
-    if not isinstance(item, Mapping) or not isinstance(item.get("custom_id"), str):
+    custom_id = item.get("custom_id") if isinstance(item, Mapping) else None
+    if not isinstance(custom_id, str) or custom_id != storable(custom_id):
         return None
     response, error = item.get("response"), item.get("error")
     if isinstance(response, Mapping):
         status = response.get("status_code")
-        status = status if isinstance(status, int) and not isinstance(status, bool) else 0
+        status = status if isinstance(status, int) and not isinstance(status, bool) and 0 <= status < 1000 else 0
         answer = read_answer(status, response.get("body"))
         request_id = response.get("request_id")
-        answer = replace(answer, request_id=request_id if isinstance(request_id, str) and request_id else None)
-        return Line(item["custom_id"], answer, json.dumps(response.get("body")))
+        request_id = storable(request_id)[:200] if isinstance(request_id, str) and request_id else None
+        return Line(custom_id, replace(answer, request_id=request_id), json.dumps(response.get("body")))
     error = error if isinstance(error, Mapping) else {}
     code, message = error.get("code"), error.get("message")
     answer = transport_error(
         message if isinstance(message, str) else "The provider's line has neither an answer nor a reason.",
         code if isinstance(code, str) and code else "no_answer",
     )
-    return Line(item["custom_id"], answer, json.dumps(error))
+    return Line(custom_id, answer, json.dumps(error))

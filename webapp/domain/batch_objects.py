@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from webapp.domain.answers import storable
 from webapp.domain.states import TERMINAL_AT_PROVIDER
 
 
@@ -30,11 +31,12 @@ class BatchObject:
     def read(cls, body: Any) -> BatchObject | None:
         if not isinstance(body, Mapping):
             return None
+        body = _scrubbed(body)
         batch_id, status = _id(body.get("id")), body.get("status")
         if batch_id is None or not isinstance(status, str):
             return None
         return cls(
-            id=batch_id, status=status.lower().replace(" ", "_"), input_file_id=_id(body.get("input_file_id")),
+            id=batch_id, status=status.lower().replace(" ", "_")[:40], input_file_id=_id(body.get("input_file_id")),
             output_file_id=_id(body.get("output_file_id")), error_file_id=_id(body.get("error_file_id")),
             created_at=_time(body.get("created_at")), expires_at=_time(body.get("expires_at")), raw=dict(body),
         )  # fmt: skip
@@ -74,6 +76,18 @@ def validation_errors(raw: Any) -> list[dict[str, Any]]:
     errors = raw.get("errors") if isinstance(raw, Mapping) else None
     data = errors.get("data") if isinstance(errors, Mapping) else None
     return [dict(item) for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
+
+
+def _scrubbed(value: Any) -> Any:
+    """Without the characters that PostgreSQL's JSONB refuses."""
+    match value:
+        case str():
+            return storable(value)
+        case Mapping():
+            return {storable(str(key)): _scrubbed(item) for key, item in value.items()}
+        case list():
+            return [_scrubbed(item) for item in value]
+    return value
 
 
 def _id(value: Any) -> str | None:

@@ -58,6 +58,8 @@ class StaleLease(SluiceError):
 class UnavailableService(SluiceError):
     """Another service did not answer; try again in a moment."""
 
+    is_unreachable = True  # False: it answered, but with a refusal
+
 
 class InvalidProfile(SluiceError):
     """A profile file is wrong."""

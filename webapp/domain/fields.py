@@ -36,6 +36,11 @@ class Option(Part):
         return {"value": data, "label": data.replace("_", " ").capitalize()} if isinstance(data, str) else data
 
 
+def title_of(key: str) -> str:
+    """A key in words: `maxWords` is "Max words"."""
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in key).capitalize()
+
+
 class _Field(Part):
     key: Key
     label: str = ""
@@ -45,7 +50,7 @@ class _Field(Part):
     @property
     def title(self) -> str:
         """The label that people see: the given one, or the key in words."""
-        return self.label or "".join(f" {c.lower()}" if c.isupper() else c for c in self.key).capitalize()
+        return self.label or title_of(self.key)
 
     def value_type(self) -> Any:
         """The Python type (with constraints) that a value of this field must have."""
@@ -163,7 +168,7 @@ class DatetimeField(_Field):
 
 class DocumentField(_Field):
     type: Literal["document"]
-    accept: tuple[str, ...] = ("application/pdf",)
+    accept: tuple[Literal["application/pdf"], ...] = ("application/pdf",)
     allow_file: bool = False  # a person may send the file itself instead of its text (scans); see `document.content`
 
     @property
@@ -172,7 +177,7 @@ class DocumentField(_Field):
 
     def value_type(self) -> Any:
         """A document is named by its id; the form stores the upload first."""
-        return Annotated[int, Field(ge=1)]
+        return Annotated[int, Field(ge=1, lt=2**63)]
 
 
 ProfileField = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from webapp.domain.answers import Answer, read_answer, transport_error
@@ -51,7 +51,13 @@ class AnswerMessage(Message):
 class ResultMessage(AnswerMessage):
     attempt: Annotated[int, Field(ge=1)]
     execution_id: ExecutionId
-    elapsed_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None  # the provider call, as n8n measured it
+    elapsed_ms: int | None = None  # the provider call, as n8n measured it
+
+    @field_validator("elapsed_ms")
+    @classmethod
+    def _is_a_duration(cls, value: int | None) -> int | None:
+        """n8n's clock may jump: a measure that cannot be is no reason to refuse a paid answer."""
+        return value if value is not None and 0 <= value <= 86_400_000 else None
 
 
 class OpenMessage(Message):
@@ -76,7 +82,7 @@ class IngestMessage(LeaseMessage):
 
 
 class ExecutionFailedMessage(Message):
-    execution_id: ExecutionId
+    execution_id: ExecutionId | None = None  # a trigger that failed has no execution
     workflow: str | None = None
     last_node: str | None = None
     message: str | None = None

@@ -23,8 +23,15 @@ def output_fault(output: Output, answer: Answer) -> Answer:
 
 def _json_fault(text: str, output: Output) -> str | None:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return f"is not valid JSON ({error})"
-    fault = next(Draft202012Validator(output.schema_ or {}).iter_errors(value), None)
+    try:
+        fault = next(Draft202012Validator(output.schema_ or {}).iter_errors(value), None)
+    except Exception as error:  # a schema that cannot be followed, or an answer that nests without end
+        return f"cannot be checked against its schema ({type(error).__name__})"
     return f"does not fit its schema ({fault.message[:200]})" if fault else None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -32,6 +32,12 @@ from webapp.domain.states import BatchStrategy, ExecutionMode
 EXECUTION_MODE = "executionMode"
 BATCH_STRATEGY = "batchStrategy"
 NEED_BY = "needBy"
+# Names that the form and the input model have for themselves.
+TAKEN_KEYS = frozenset(
+    {"copy", "construct", "csrf_token", "data", "dict", "errors", "fields", "form_errors", "from_orm", "json", "meta",
+     "parse_file", "parse_obj", "parse_raw", "process", "profile", "schema", "schema_json", "submit", "uploads",
+     "validate", "values"}
+)  # fmt: skip
 RESERVED_KEYS = (EXECUTION_MODE, BATCH_STRATEGY, NEED_BY)
 
 
@@ -83,6 +89,8 @@ class Profile(Part):
         keys = [field.key for field in self.fields]
         if len(set(keys)) < len(keys):
             raise ValueError("two fields have the same key")
+        if taken := sorted(key for key in keys if key in TAKEN_KEYS or key.startswith("model_")):
+            raise ValueError(f"these keys are taken, choose others: {', '.join(taken)}")
         for key, words in ((EXECUTION_MODE, ExecutionMode), (BATCH_STRATEGY, BatchStrategy)):
             field = self.field(key)
             if field is None:

@@ -44,6 +44,8 @@ def _sentence(w: Waiting) -> str:
             return "It waits for its turn: as many jobs as allowed are running now."
         case JobStatus.QUEUED if w.is_held:
             return f"Its queue is held by an administrator; {w.queued} of {w.size} jobs wait."
+        case JobStatus.QUEUED if w.not_before and w.not_before > w.now:
+            return f"{w.queued} of {w.size} jobs wait; the provider asked for a pause until {w.time_of}."
         case JobStatus.QUEUED if w.queued >= w.size:
             return f"A full window of {w.size} jobs is about to open."
         case JobStatus.QUEUED if w.opens_at and w.opens_at > w.now:

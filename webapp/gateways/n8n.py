@@ -49,6 +49,8 @@ class N8n:
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            raise UnavailableService(f"n8n answered {error.code} to {path}") from error
+            refused = UnavailableService(f"n8n answered {error.code} to {path}")
+            refused.is_unreachable = False
+            raise refused from error
         except OSError as error:
             raise UnavailableService(f"n8n did not answer: {error}") from error

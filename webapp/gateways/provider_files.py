@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 from openai import NotFoundError, OpenAI, OpenAIError
 
 from webapp.domain.errors import UnavailableService
@@ -61,7 +62,7 @@ class ProviderFiles:
                 for chunk in answer.iter_bytes(CHUNK_BYTES):
                     file.write(chunk)
                     on_progress()
-        except OpenAIError as error:
+        except (OpenAIError, httpx2.HTTPError) as error:
             raise UnavailableService(f"The provider did not hand out {file_id}: {error}") from error
         if path.stat().st_size != expected:
             raise UnavailableService(f"{file_id} was cut short: {path.stat().st_size} of {expected} bytes came.")

@@ -18,8 +18,9 @@ from webapp.services.clock import clock
 
 MIN_PASSWORD_LENGTH = 10
 MAX_PASSWORD_LENGTH = 200
+PASSWORD_RULE = f"Use {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters."
 TOKEN_PREFIX = "sluice_"  # noqa: S105  (makes a leaked token recognisable to scanners)
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+")
 
 # OWASP's Argon2id profile: 19 MiB, two passes, one lane.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -32,8 +33,8 @@ def register(session: Session, email: str, password: str, *, role: str = "user")
     errors = {}
     if not _EMAIL.fullmatch(email) or len(email) > 254:
         errors["email"] = "This is not an e-mail address."
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        errors["password"] = f"Use {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters."
+    if not _is_long_enough(password):
+        errors["password"] = PASSWORD_RULE
     if errors:
         raise InvalidInput(errors)
     user = User(email=email, password_hash=_hasher.hash(password), role=role)
@@ -57,12 +58,20 @@ def authenticate(session: Session, email: str, password: str) -> User | None:
 
 
 def ensure_admin(session: Session, email: str, password: str) -> bool:
-    """Make sure that this admin exists with this password. Commits. True when the user was created."""
+    """Make sure that this admin exists with this password. Commits. True when the user was created.
+
+    A new password ends the sessions of the old one. Raises InvalidInput.
+    """
     user = _by_email(session, email)
     if user is None:
         register(session, email, password, role="admin")
         return True
-    user.role, user.is_enabled, user.password_hash = "admin", True, _hasher.hash(password)
+    if not _is_long_enough(password):
+        raise InvalidInput({"password": PASSWORD_RULE})
+    user.role, user.is_enabled = "admin", True
+    if authenticate(session, email, password) is None:
+        user.password_hash = _hasher.hash(password)
+        user.session_epoch += 1
     session.commit()
     return False
 
@@ -109,6 +118,10 @@ def user_of_token(session: Session, token: str) -> User | None:
         .join(ApiToken, ApiToken.user_id == User.id)
         .where(ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled)
     ).one_or_none()
+
+
+def _is_long_enough(password: str) -> bool:
+    return MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH
 
 
 def _by_email(session: Session, email: str) -> User | None:

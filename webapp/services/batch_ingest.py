@@ -13,15 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.answers import MOST_COUNTED
 from webapp.domain.batch_lines import Line, read_line
 from webapp.domain.outputs import output_fault
 from webapp.domain.pricing import PriceList
-from webapp.domain.profiles import Output, Profile
+from webapp.domain.profiles import Output
 from webapp.domain.states import (
     TERMINAL_JOBS,
     ExecutionMode,
@@ -83,45 +84,56 @@ def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
     session, now = run.session, clock(run.session)
     lines = list(lines)
     items = _items(run, [line.custom_id for line in lines])
-    ours: dict[str, Line] = {}
+    ours: list[tuple[Line, Any]] = []
+    best: dict[str, Line] = {}  # a good line counts more than an error, else the first
     for line in lines:
         item = items.get(line.custom_id)
         if item is None:
             run.strange.append(f"{line.custom_id[:80]} is not ours")
             continue
         line = line.with_answer(output_fault(_output(run, item.profile_version_id), line.answer))
-        known_key = ours[line.custom_id].answer.key if line.custom_id in ours else item.answer_key
-        if known_key is not None and known_key != line.answer.key:
+        first = best.setdefault(line.custom_id, line)
+        if line.answer.key not in (item.answer_keys or [first.answer.key]):
             run.strange.append(f"{line.custom_id} has two different answers")
-        ours.setdefault(line.custom_id, line)
-    pairs = [(line, items[custom_id]) for custom_id, line in ours.items()]
+        if line.answer.is_good and not first.answer.is_good:
+            best[line.custom_id] = line
+        ours.append((line, item))
     _insert(session, JobAnswer, ["job_id", "attempt", "answer_key"], [
         {"job_id": item.job_id, "attempt": item.attempt, "answer_key": line.answer.key,
          "status_code": line.answer.status_code, "request_id": line.answer.request_id, "raw": line.raw,
          "received_at": now}
-        for line, item in pairs if line.answer.status_code
+        for line, item in ours if line.answer.status_code
     ])  # fmt: skip
     ledger.record(session, [
         ledger.entry(run.prices, line.answer, job_id=item.job_id, attempt=item.attempt, mode=ExecutionMode.BATCH,
-                     requested_model=item.model, reason=_reason(line, item), now=now)
-        for line, item in pairs if line.answer.is_billable
+                     requested_model=item.model, reason=_reason(line, best[line.custom_id], item), now=now)
+        for line, item in ours if line.answer.is_billable
     ])  # fmt: skip
-    fresh = [(line, item) for line, item in pairs if item.outcome is None]
+    fresh = [(line, items[custom_id]) for custom_id, line in best.items() if _is_news(line, items[custom_id])]
     _close_items(run, [line for line, _ in fresh])
     _end_jobs(run, fresh, now)
     session.commit()
 
 
+def _is_news(line: Line, item: Any) -> bool:
+    """The item is open, or this good answer comes after an error that was to be tried again."""
+    return item.outcome is None or (line.answer.is_good and item.status not in TERMINAL_JOBS)
+
+
 def _items(run: Ingest, custom_ids: Sequence[str]) -> dict[str, Any]:
-    """What is known of these lines, by custom_id."""
+    """What is known of these lines, by custom_id; `answer_keys` are those of answers that came before."""
+    keys = (
+        select(func.array_agg(JobAnswer.answer_key))
+        .where(JobAnswer.job_id == BatchItem.job_id, JobAnswer.attempt == BatchItem.attempt)
+        .scalar_subquery()
+    )
     rows = run.session.execute(
         select(
             BatchItem.custom_id, BatchItem.job_id, BatchItem.attempt, BatchItem.outcome, Job.status, Job.created_at,
-            Job.profile_version_id, JobRequest.model, JobAnswer.answer_key,
+            Job.profile_version_id, JobRequest.model, keys.label("answer_keys"),
         )
         .join(Job, Job.id == BatchItem.job_id)
         .join(JobRequest, JobRequest.job_id == Job.id)
-        .outerjoin(JobAnswer, and_(JobAnswer.job_id == BatchItem.job_id, JobAnswer.attempt == BatchItem.attempt))
         .where(BatchItem.window_id == run.window_id, BatchItem.custom_id == func.any(list(custom_ids)))
     )  # fmt: skip
     return {row.custom_id: row for row in rows}
@@ -132,14 +144,15 @@ def _output(run: Ingest, version_id: int) -> Output:
         document = run.session.execute(
             select(ProfileVersion.document).where(ProfileVersion.id == version_id)
         ).scalar_one()
-        run.outputs[version_id] = Profile.model_validate(document).output
+        run.outputs[version_id] = Output.model_validate(document["output"])
     return run.outputs[version_id]
 
 
-def _reason(line: Line, item: Any) -> str:
+def _reason(line: Line, best: Line, item: Any) -> str:
     if not line.answer.is_good:
         return "refused"
-    return "discarded" if item.status in TERMINAL_JOBS else "answer"
+    is_used = line.answer.key == best.answer.key and _is_news(line, item)
+    return "answer" if is_used else "discarded"
 
 
 def _close_items(run: Ingest, lines: Sequence[Line]) -> None:
@@ -148,7 +161,7 @@ def _close_items(run: Ingest, lines: Sequence[Line]) -> None:
             UPDATE batch_items SET outcome = line.outcome, error_code = line.code, error_message = line.message
             FROM unnest(CAST(:ids AS text[]), CAST(:outcomes AS text[]), CAST(:codes AS text[]),
                         CAST(:messages AS text[])) AS line (custom_id, outcome, code, message)
-            WHERE batch_items.custom_id = line.custom_id AND batch_items.outcome IS NULL
+            WHERE batch_items.custom_id = line.custom_id
         """),
         {
             "ids": [line.custom_id for line in lines], "outcomes": [line.outcome.value for line in lines],
@@ -185,6 +198,6 @@ def _provider_ms(window: BatchWindow) -> int | None:
     """How long the provider worked: in_progress until completed, by its own clock (whole seconds)."""
     batch = window.provider_batch or {}
     start, end = batch.get("in_progress_at"), batch.get("completed_at") or batch.get("finalizing_at")
-    if isinstance(start, int) and isinstance(end, int) and end >= start:
+    if isinstance(start, int) and isinstance(end, int) and 0 <= end - start < MOST_COUNTED // 1000:
         return (end - start) * 1000
     return None

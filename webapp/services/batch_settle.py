@@ -25,7 +25,6 @@ from webapp.services import lifecycle
 from webapp.services.clock import clock
 from webapp.services.windows import hold_lease
 
-MAX_FREE_RETURNS = 10
 PAUSE_SECONDS = (30, 60, 120, 300)  # after "token limit" and "cannot find file", by how often the jobs came back
 ITEMS_LEFT_OPEN = {
     # how the provider ended: what became of an item without a line
@@ -99,23 +98,20 @@ def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: d
 
 def _return_or_end(run: Ingest, now: datetime) -> None:
     actor, settings = f"window:{run.window_id}", run.settings
-    free: list[int] = []
+    released: list[Any] = []
     used: list[int] = []
-    worn_out: list[int] = []
     exhausted: list[int] = []
     expired: list[int] = []
     for job in lifecycle.unsettled_jobs(run.session, run.window_id):
         if job.outcome is ItemOutcome.RELEASED:
-            (free if job.free_returns + 1 < MAX_FREE_RETURNS else worn_out).append(job.job_id)
+            released.append(job)
         elif job.attempt < settings.max_attempts:
             used.append(job.job_id)
         else:
             (expired if job.outcome is ItemOutcome.EXPIRED else exhausted).append(job.job_id)
-    lifecycle.return_jobs(run.session, free, now=now, uses_attempt=False)
+    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now)
     lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
     for job_ids, target, code, message in (
-        (worn_out, JobStatus.FAILED, "returned_too_often",
-         f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."),
         (exhausted, JobStatus.FAILED, "no_answer",
          f"The provider gave no answer in {settings.max_attempts} windows."),
         (expired, JobStatus.EXPIRED, "batch_expired",

@@ -78,7 +78,8 @@ def open_window(
     available, oldest, has_ridden = _count(session, queue, size)
     judged = readiness(_state(queue, available, size, wait, oldest, has_ridden, now), now)
     if job_ids is not None and judged.reason not in ("held", "not_before"):
-        judged = Readiness(True, len(set(job_ids)), "chosen")
+        chosen = len(set(job_ids))
+        judged = Readiness(chosen <= size, chosen, "chosen")
     if not judged.ready:
         raise _insufficient(session, queue_id, size, available)
     window = BatchWindow(
@@ -88,7 +89,7 @@ def open_window(
     session.add(window)
     session.flush()  # its id names the items
     locked, window.job_count = _insert_items(session, settings, window.id, queue_id, judged.take, job_ids)
-    if locked < judged.take or window.job_count == 0:
+    if locked < judged.take or window.job_count < (judged.take if job_ids is not None else 1):
         raise _insufficient(session, queue_id, judged.take, locked)
     lifecycle.move_window_jobs(session, window.id, JobStatus.CLAIMED, now=now)
     lifecycle.write_window_event(

@@ -48,6 +48,8 @@ def dispatch_due(
             n8n.run(webhook_path, payload)
         except UnavailableService as error:
             log.warning("job %s was not taken, it will be dispatched again: %s", payload["jobId"], error)
+            if error.is_unreachable:
+                break  # the others would wait for nothing; they are dispatched again, too
     return len(calls)
 
 
@@ -103,6 +105,26 @@ def end_overdue_attempts(session: Session, settings: Settings) -> int:
     return len(overdue)
 
 
+def end_overdue_jobs(session: Session, settings: Settings) -> int:
+    """Fail the sync jobs that wait for another attempt past their deadline. Commits. Returns how many.
+
+    The deadline runs from the first start: a job that was never started waits on.
+    """
+    now = clock(session)
+    message = "It could not be finished in time."
+    last_start = now - timedelta(seconds=settings.sync_deadline_seconds)
+    overdue = session.scalars(
+        select(Job.id).where(Job.status == JobStatus.CREATED, Job.first_started_at <= last_start)
+    ).all()
+    ended = lifecycle.finish_jobs(
+        session, overdue, JobStatus.FAILED, now=now, actor="heartbeat", reason=message,
+        conditions=[Job.first_started_at <= last_start],
+        values={"failure_code": "deadline", "failure_message": message},
+    )  # fmt: skip
+    session.commit()
+    return len(ended)
+
+
 def give_up_attempt(
     session: Session, settings: Settings, job: Job, *,
     now: datetime, actor: str, code: str, message: str, retry_after_seconds: float | None = None,
@@ -135,25 +157,24 @@ def _back_off_seconds(attempt: int) -> float:
 def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] | None) -> list[int]:
     session.execute(select(func.pg_advisory_xact_lock(DISPATCH_LOCK)))
     now = clock(session)
+    repeat_before = now - timedelta(seconds=settings.dispatch_backoff_seconds)
     in_flight = session.execute(
         select(func.count())
         .select_from(Job)
         .where(
             or_(
                 and_(Job.status == JobStatus.PROCESSING, Job.lease_until.is_not(None)),
-                and_(Job.status == JobStatus.CREATED, Job.dispatched_at.is_not(None)),
+                and_(Job.status == JobStatus.CREATED, Job.dispatched_at > repeat_before),
             )
         )
     ).scalar_one()
-    repeat_before = now - timedelta(seconds=settings.dispatch_backoff_seconds)
-    never = Job.dispatched_at.is_(None)
     is_due = [Job.status == JobStatus.CREATED, or_(Job.not_before.is_(None), Job.not_before <= now)]
     if only is not None:
         is_due.append(Job.id.in_(only))
     room = max(settings.max_sync_in_flight - in_flight, 0)
-    new = select(Job.id).where(*is_due, never).order_by(Job.id).limit(room)
-    repeated = select(Job.id).where(*is_due, Job.dispatched_at <= repeat_before)
-    due = new.union_all(repeated).subquery()
+    # New jobs before repeated ones: a workflow that takes nothing must not keep the others from their turn.
+    is_due.append(or_(Job.dispatched_at.is_(None), Job.dispatched_at <= repeat_before))
+    due = select(Job.id).where(*is_due).order_by(Job.dispatched_at.nulls_first(), Job.id).limit(room).subquery()
     taken = session.execute(
         update(Job)
         .where(Job.id.in_(select(due.c.id)), Job.status == JobStatus.CREATED)

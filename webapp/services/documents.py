@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import BinaryIO
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from webapp.domain.errors import BadDocument, DocumentTooLarge, NotFound
+from webapp.domain.errors import BadDocument, DocumentTooLarge, InvalidInput, UnavailableService
 from webapp.gateways.pdf import PdfReader
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
@@ -27,44 +29,69 @@ TRY_FILE = "You can send the file itself (tick the box below), or run it through
 
 @dataclass(frozen=True)
 class Upload:
-    """One file as it comes in."""
+    """One file as it comes in for a document field of a profile."""
 
+    field: str  # the field's key: faults are said there
     filename: str
     stream: BinaryIO
+    allow_file: bool = False  # the profile offers to send the file itself
+    as_file: bool = False  # the person wants that: it also goes to the provider and need not have text
 
 
 def add_documents(
     session: Session, storage: Storage, reader: PdfReader, files: ProviderFiles, *,
-    user_id: int, uploads: Sequence[Upload], max_bytes: int, allow_file: bool = False, as_file: bool = False,
+    user_id: int, uploads: Sequence[Upload], max_bytes: int,
 ) -> list[Document]:  # fmt: skip
-    """Store PDFs of a user, all or none. Commits.
+    """Store PDFs of a user, all or none, in the order of `uploads`. Commits.
 
-    `allow_file`: the profile offers to send the file itself; `as_file`: the user wants that, so each file also goes
-    to the provider and need not have text.
-    Raises BadDocument that names each bad file and says what is wrong with it, or UnavailableService when the
-    provider did not take one; then nothing is stored.
+    Raises InvalidInput: for each field, which files are bad and why. Nothing is stored then.
     """
-    faults: list[str] = []
-    documents: list[tuple[Document, Path]] = []
+    session.commit()  # reading takes its time, and the provider may be asked: no transaction waits for that
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-        for number, upload in enumerate(uploads):
-            path = Path(folder) / str(number)
-            try:
-                document = _read(reader, user_id, upload, path, max_bytes)
-                if not document.text and not as_file:
-                    raise BadDocument(f"{NO_TEXT} {TRY_FILE if allow_file else TRY_OCR}")
-                documents.append((document, path))
-            except BadDocument as error:
-                faults.append(f"{_shown_name(upload.filename)}: {error.message}")
-        if faults:
-            raise BadDocument(" ".join(faults))
-        for document, path in documents if as_file else ():
-            document.provider_file_id = files.upload_document(path)
-        for document, path in documents:
+        paths = [Path(folder) / str(number) for number in range(len(uploads))]
+        documents = _read_all(reader, user_id, uploads, paths, max_bytes)
+        _send_files(files, uploads, documents, paths)
+        for document, path in zip(documents, paths, strict=True):
             storage.put(document.storage_key, path)
-    session.add_all([document for document, _ in documents])
+    session.add_all(documents)
     session.commit()
-    return [document for document, _ in documents]
+    return documents
+
+
+def _read_all(
+    reader: PdfReader, user_id: int, uploads: Sequence[Upload], paths: Sequence[Path], max_bytes: int
+) -> list[Document]:
+    faults: defaultdict[str, list[str]] = defaultdict(list)
+    documents = []
+    for upload, path in zip(uploads, paths, strict=True):
+        try:
+            document = _read(reader, user_id, upload, path, max_bytes)
+            if not document.text and not upload.as_file:
+                raise BadDocument(f"{NO_TEXT} {TRY_FILE if upload.allow_file else TRY_OCR}")
+            documents.append(document)
+        except BadDocument as error:
+            faults[upload.field].append(f"{_shown_name(upload.filename)}: {error.message}")
+    if faults:
+        raise InvalidInput({field: " ".join(said) for field, said in faults.items()})
+    return documents
+
+
+def _send_files(
+    files: ProviderFiles, uploads: Sequence[Upload], documents: Sequence[Document], paths: Sequence[Path]
+) -> None:
+    """Upload what is to go as a file; when the provider fails in the middle, nothing stays there either."""
+    sent: list[str] = []
+    for upload, document, path in zip(uploads, documents, paths, strict=True):
+        if not upload.as_file:
+            continue
+        try:
+            document.provider_file_id = files.upload_document(path)
+        except UnavailableService as error:
+            with contextlib.suppress(UnavailableService):
+                for file_id in sent:
+                    files.delete(file_id)
+            raise InvalidInput({upload.field: error.message}) from error
+        sent.append(document.provider_file_id)
 
 
 def _read(reader: PdfReader, user_id: int, upload: Upload, path: Path, max_bytes: int) -> Document:
@@ -82,14 +109,6 @@ def documents_of(session: Session, user_id: int, ids: Sequence[int]) -> dict[int
         select(Document).where(Document.id.in_(ids), Document.user_id == user_id, Document.deleted_at.is_(None))
     )
     return {document.id: document for document in rows}
-
-
-def document_of(session: Session, user_id: int, document_id: int) -> Document:
-    """Raises NotFound."""
-    try:
-        return documents_of(session, user_id, [document_id])[document_id]
-    except KeyError:
-        raise NotFound from None
 
 
 def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -13,18 +15,23 @@ from webapp.services import ledger
 from webapp.services.clock import clock
 from webapp.services.dispatch import give_up_attempt
 
+log = logging.getLogger(__name__)
+
 MAX_TEXT = 500
 
 
 def record_failed_execution(
     session: Session, settings: Settings, *,
-    execution_id: str, workflow: str | None, last_node: str | None, message: str | None,
+    execution_id: str | None, workflow: str | None, last_node: str | None, message: str | None,
 ) -> None:  # fmt: skip
     """Keep the report (once: n8n reports a crash twice) and give up the attempt that the execution owned. Commits.
 
     This only hurries: without it the attempt's lease would end by itself. The execution is over, so nobody else
     will answer for the attempt; whether the provider was paid is unknown.
     """
+    if execution_id is None:
+        log.error("workflow %s failed before it began: %s", workflow, (message or "")[:MAX_TEXT])
+        return
     now = clock(session)
     is_new = session.execute(
         insert(ExecutionFailure)

@@ -21,7 +21,7 @@ from webapp.gateways.n8n import N8n
 from webapp.models import Heartbeat
 from webapp.services.batches import list_queues
 from webapp.services.clock import clock
-from webapp.services.dispatch import dispatch_due, end_overdue_attempts
+from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs
 from webapp.services.registry import Profiles
 from webapp.services.windows import has_due_window
 
@@ -46,6 +46,7 @@ def run(
     while not should_stop(0):
         try:
             with engine.connect() as connection:
+                connection.detach()  # closed for real at the end: back in the pool it would keep the lock
                 _lead(connection, engine, settings, profiles, n8n, should_stop)
         except DBAPIError:
             log.exception("the database is away; the heartbeat waits")
@@ -76,9 +77,10 @@ def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, bea
     """
     actions: tuple[Callable[[], object], ...] = (
         lambda: end_overdue_attempts(session, settings),
+        lambda: end_overdue_jobs(session, settings),
+        lambda: _write_beat(session),
         lambda: dispatch_due(session, settings, profiles, n8n),
         lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
-        lambda: _write_beat(session),
     )
     for action in actions:
         try:

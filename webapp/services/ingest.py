@@ -15,7 +15,7 @@ from webapp.domain.answers import Answer
 from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.outputs import output_fault
 from webapp.domain.pricing import PriceList
-from webapp.domain.profiles import Profile
+from webapp.domain.profiles import Output
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.models import Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
@@ -59,15 +59,16 @@ def _apply(
 ) -> str:  # fmt: skip
     actor = f"n8n:{execution_id}"
     if answer.is_good:
-        lifecycle.move_job(
-            session, job.id, JobStatus.COMPLETED, now=now, actor=actor, reason="answered",
-            values={"attempt": attempt},
-        )  # fmt: skip
+        if attempt < job.attempt and job.status is JobStatus.PROCESSING:
+            ledger.record_lost_answer(session, job, now)  # the current attempt is under way and may be paid, too
+        lifecycle.move_job(session, job.id, JobStatus.COMPLETED, now=now, actor=actor, reason="answered")
         _store_result(session, job, attempt, answer, elapsed_ms, now)
         return "completed"
     if attempt < job.attempt or job.status is not JobStatus.PROCESSING:
         return "ignored"
     message = answer.error_message or "The provider did not answer."
+    if answer.may_have_been_paid:
+        ledger.record_lost_answer(session, job, now)
     if answer.is_retryable:
         status = give_up_attempt(
             session, settings, job, now=now, actor=actor, code=answer.error_code or "no_answer", message=message,
@@ -88,7 +89,7 @@ def _checked(session: Session, job: Job, answer: Answer) -> Answer:
     document = session.execute(
         select(ProfileVersion.document).where(ProfileVersion.id == job.profile_version_id)
     ).scalar_one()
-    return output_fault(Profile.model_validate(document).output, answer)
+    return output_fault(Output.model_validate(document["output"]), answer)
 
 
 def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw: Any, now: datetime) -> bool:

@@ -25,6 +25,8 @@ from webapp.domain.states import (
 )
 from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
 
+MAX_FREE_RETURNS = 10
+
 
 def insert_job(session: Session, *, now: datetime, actor: str, status: JobStatus, values: dict[str, Any]) -> int:
     """Store a new job in its first state; returns its id."""
@@ -106,6 +108,18 @@ def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, uses
         .values(status=JobStatus.QUEUED, has_ridden=True, **_job_stamps(JobStatus.QUEUED, now), **counter)
         .execution_options(synchronize_session=False)
     )
+
+
+def return_unrun_jobs(session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime) -> None:
+    """Send back jobs (rows of `unsettled_jobs`) that the provider never ran: no attempt is used, but not for ever."""
+    worn_out = [job.job_id for job in jobs if job.free_returns + 1 >= MAX_FREE_RETURNS]
+    rest = [job.job_id for job in jobs if job.free_returns + 1 < MAX_FREE_RETURNS]
+    return_jobs(session, rest, now=now, uses_attempt=False)
+    message = f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."
+    finish_jobs(
+        session, worn_out, JobStatus.FAILED, now=now, actor=f"window:{window_id}", reason=message,
+        values={"failure_code": "returned_too_often", "failure_message": message},
+    )  # fmt: skip
 
 
 def unsettled_jobs(session: Session, window_id: int) -> Sequence[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from webapp.domain.errors import PlannedProfile, UnknownProfile
 from webapp.domain.profiles import Profile
@@ -52,6 +52,7 @@ class Profiles:
 def store_version(session: Session, profile: Profile) -> int:
     """The id of the stored version with this content; stores it at first use. Does not commit."""
     document = profile.model_dump(mode="json", by_alias=True)
+    newer = aliased(ProfileVersion)
     statement = insert(ProfileVersion).values(
         profile_id=profile.id, content_hash=profile.content_hash, document=document
     )
@@ -60,7 +61,13 @@ def store_version(session: Session, profile: Profile) -> int:
             statement.on_conflict_do_update(
                 index_elements=["profile_id", "content_hash"],
                 set_={"document": statement.excluded.document, "last_seen_at": func.now()},
-                where=ProfileVersion.document != statement.excluded.document,
+                # Not on each run: a row that every job updates is a row that every job waits for.
+                where=or_(
+                    ProfileVersion.document != statement.excluded.document,
+                    exists().where(
+                        newer.profile_id == ProfileVersion.profile_id, newer.last_seen_at > ProfileVersion.last_seen_at
+                    ),
+                ),
             ).returning(ProfileVersion.id)
         ).scalar_one_or_none()
         or session.execute(

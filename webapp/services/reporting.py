@@ -12,15 +12,16 @@ from typing import Any
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from webapp.domain.errors import NotFound
 from webapp.domain.states import JobStatus
 from webapp.gateways.n8n import N8n
 from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, WindowEvent
 from webapp.services.clock import clock
+from webapp.services.ledger import LOST_KEY
 
 HEARTBEAT_STALE_SECONDS = 15
 
@@ -68,6 +69,8 @@ class JobCost:
 def job_cost(session: Session, job_id: int) -> JobCost:
     """What this job cost, discarded answers included."""
     entries = list(session.scalars(select(LedgerEntry).where(LedgerEntry.job_id == job_id).order_by(LedgerEntry.id)))
+    answered = {entry.attempt for entry in entries if entry.answer_key != LOST_KEY}
+    entries = [entry for entry in entries if entry.answer_key != LOST_KEY or entry.attempt not in answered]
     known = [entry.amount for entry in entries if entry.amount is not None]
     return JobCost(sum(known, Decimal()) if known else None, len(entries) - len(known), entries)
 
@@ -87,10 +90,15 @@ def overview(session: Session) -> Overview:
     """Counts of all jobs by status, all that was spent, and the latency of the last day's answers."""
     counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
     by_status = {status.value: 0 for status in JobStatus} | {status.value: count for status, count in counts}
+    other = aliased(LedgerEntry)
+    settled = (
+        select(other.id)
+        .where(other.job_id == LedgerEntry.job_id, other.attempt == LedgerEntry.attempt, other.answer_key != LOST_KEY)
+        .exists()
+    )
+    is_unknown = and_(LedgerEntry.amount.is_(None), not_(and_(LedgerEntry.answer_key == LOST_KEY, settled)))
     spent, unknown = session.execute(
-        select(
-            func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(LedgerEntry.amount.is_(None))
-        ).select_from(LedgerEntry)
+        select(func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(is_unknown)).select_from(LedgerEntry)
     ).one()
     day = clock(session) - timedelta(days=1)
     p50, p95 = session.execute(

@@ -30,8 +30,13 @@ def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: J
         queue = session.get_one(Queue, job.queue_id)
         depth = queue_depth(session, settings, profiles, queue)
         may_wait_end = queue.strategy is BatchStrategy.COUNT_OR_WAIT or depth.has_ridden
-        moment = depth.oldest_queued_at + timedelta(seconds=depth.max_wait_seconds) if may_wait_end else None
-        known |= {"queued": depth.queued, "size": depth.size, "opens_at": moment, "is_held": queue.held_at is not None}
+        opens_at = depth.oldest_queued_at + timedelta(seconds=depth.max_wait_seconds) if may_wait_end else None
+        is_paused = queue.not_before is not None and queue.not_before > known["now"]
+        moment = queue.not_before if is_paused else opens_at
+        known |= {
+            "queued": depth.queued, "size": depth.size, "opens_at": opens_at, "is_held": queue.held_at is not None,
+            "not_before": queue.not_before,
+        }  # fmt: skip
     elif job.queue_id:
         window = session.execute(
             select(BatchWindow.id, BatchWindow.provider_status)

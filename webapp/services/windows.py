@@ -162,6 +162,7 @@ def _apply_find(
         session.commit()
         return {}
     if found is None:
+        window.find_after = None  # the page may be what is refused: begin again at the newest
         release_lease(window, due_at=now + timedelta(seconds=10))
     elif found.after:
         window.find_after = found.after
@@ -197,9 +198,9 @@ def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[
 def _end_as_lost(session: Session, window: BatchWindow, now: datetime) -> None:
     """No provider batch was ever made: the jobs return to the queue, no attempt used."""
     message = "create lost: the provider never made this batch"
-    jobs = [row.job_id for row in lifecycle.unsettled_jobs(session, window.id)]
+    jobs = lifecycle.unsettled_jobs(session, window.id)
     lifecycle.close_open_items(session, window.id, ItemOutcome.RELEASED)
-    lifecycle.return_jobs(session, jobs, now=now, uses_attempt=False)
+    lifecycle.return_unrun_jobs(session, window.id, jobs, now=now)
     session.flush()
     lifecycle.move_window(
         session, window.id, WindowStatus.FAILED, now=now, actor="app", event="settled",
@@ -210,7 +211,7 @@ def _end_as_lost(session: Session, window: BatchWindow, now: datetime) -> None:
 def _apply_poll(
     session: Session, settings: Settings, window: BatchWindow, step: Step, answer: Answer, body: Any, now: datetime
 ) -> None:
-    if step is Step.CANCEL and answer.status_code:
+    if step is Step.CANCEL and (answer.is_billable or answer.status_code in (404, 409)):
         window.cancel_asked_at = now  # 409 means that it has ended already: the next poll tells how
         lifecycle.write_window_event(session, window.id, "cancel_asked", now=now, actor="n8n")
     batch = BatchObject.read(body) if answer.is_billable else None

@@ -46,5 +46,8 @@ def safe_next(target: str | None, default: str) -> str:
     """`next` if it stays on this site, else the default."""
     if not target or not target.startswith("/") or target.startswith(("//", "/\\")):
         return default
-    address = urlsplit(target)
+    try:
+        address = urlsplit(target)
+    except ValueError:
+        return default
     return default if address.netloc or address.scheme else target

@@ -59,5 +59,5 @@ def _shown(job: Job) -> dict[str, Any]:
                       "outputTokens": result.output_tokens, "reasoningTokens": result.reasoning_tokens},
             "latency": {"providerMs": result.provider_ms, "queueMs": result.queue_ms, "totalMs": result.total_ms},
         },
-        "costUsd": None if cost.amount is None else str(cost.amount.normalize()),
+        "costUsd": None if cost.amount is None else format(cost.amount.normalize(), "f"),
     }  # fmt: skip

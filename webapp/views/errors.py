@@ -9,7 +9,7 @@ from flask import Flask, current_app, has_request_context, jsonify, make_respons
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -48,6 +48,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _database_is_away)
     app.register_error_handler(PoolTimeout, _database_is_away)
+    app.register_error_handler(DataError, _impossible_value)
     app.register_error_handler(Exception, _crash)
 
 
@@ -87,6 +88,14 @@ def _database_is_away(error: Exception) -> ResponseReturnValue:
     return reply(503, "The database does not answer. Nothing you sent was half stored; try again in a moment.")
 
 
+def _impossible_value(error: DataError) -> ResponseReturnValue:
+    """A number or text that no row can have: in an address there is nothing, in a body it is refused."""
+    db.session.rollback()
+    if request.method == "GET":
+        return reply(404, "There is nothing here.")
+    return reply(422, "One of the values is too large or is not text.")
+
+
 def _crash(error: Exception) -> ResponseReturnValue:
     reference = uuid.uuid4().hex[:12]
     current_app.logger.exception("unexpected error %s on %s %s", reference, request.method, request.path)
@@ -107,4 +116,5 @@ def reply(status: int, message: str, *, code: str | None = None, **detail: Any) 
 
 
 def _wants_json() -> bool:
-    return request.blueprint in JSON_BLUEPRINTS or request.path.startswith("/api/")
+    is_internal = not hasattr(current_app, "login_manager")
+    return is_internal or request.blueprint in JSON_BLUEPRINTS or request.path.startswith("/api/")

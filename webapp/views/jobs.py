@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
-from webapp.domain.errors import BadDocument, InvalidInput, PlannedProfile, UnavailableService
+from webapp.domain.errors import InvalidInput, PlannedProfile
+from webapp.domain.fields import title_of
 from webapp.domain.profiles import Profile
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
@@ -96,45 +98,40 @@ def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
     settings, user = parts().settings, current_user._get_current_object()
     values, uploads = form.values(profile), form.uploads(profile)
     many = next((key for key, files in uploads.items() if len(files) > 1), None)
-    errors = _check(profile, values, uploads)
-    stored: dict[str, list[int]] = {}
-    for field in profile.document_fields:
-        key, files = field.key, uploads[field.key]
-        if not files or errors:
-            continue
-        try:
-            found = documents.add_documents(
-                db.session(), parts().storage, parts().pdf, parts().files, user_id=user.id,
-                uploads=[documents.Upload(file.filename, file.stream) for file in files],
-                max_bytes=settings.max_upload_mb * 2**20, allow_file=field.allow_file,
-                as_file=field.allow_file and form[as_file_key(field)].data,
-            )  # fmt: skip
-        except (BadDocument, UnavailableService) as error:
-            errors[key] = error.message
-        else:
-            stored[key] = [document.id for document in found]
-    if errors:
-        raise InvalidInput(errors)
+    _check(profile, values, uploads)
+    found = documents.add_documents(
+        db.session(), parts().storage, parts().pdf, parts().files, user_id=user.id,
+        uploads=_uploads(profile, form, uploads), max_bytes=settings.max_upload_mb * 2**20,
+    )  # fmt: skip
+    ids = iter([document.id for document in found])
+    stored = {key: list(islice(ids, len(files))) for key, files in uploads.items() if files}
     single = {key: ids[0] for key, ids in stored.items()}
     runs = [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
     job_ids = jobs.create_jobs(db.session(), settings, parts().profiles, user=user, profile_id=profile.id, runs=runs)
-    dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
+    if len(job_ids) == 1:  # many are the heartbeat's: nobody waits here for n8n to take them one by one
+        dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
     return job_ids
 
 
-def _check(profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]]) -> dict[str, str]:
-    """What is wrong with the fields, before any file is read."""
+def _uploads(profile: Profile, form: RunForm, uploads: dict[str, list[Any]]) -> list[documents.Upload]:
+    """The files of all document fields, in the order of the fields."""
+    return [
+        documents.Upload(
+            field.key, file.filename, file.stream, allow_file=field.allow_file,
+            as_file=field.allow_file and form[as_file_key(field)].data,
+        )
+        for field in profile.document_fields
+        for file in uploads[field.key]
+    ]  # fmt: skip
+
+
+def _check(profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]]) -> None:
+    """Refuse what is wrong with the fields before any file is read. Raises PlannedProfile or InvalidInput."""
     parts().profiles.runnable(profile.id)
-    given = {key: PLACEHOLDER_ID for key, files in uploads.items() if files}
-    errors: dict[str, str] = {}
-    try:
-        profile.validate_inputs(values | given)
-    except InvalidInput as error:
-        errors = dict(error.errors)
     several = [key for key, files in uploads.items() if len(files) > 1]
     if len(several) > 1:
-        errors[several[1]] = "Only one of the document fields can take several files at once."
-    return errors
+        raise InvalidInput({several[1]: "Only one of the document fields can take several files at once."})
+    profile.validate_inputs(values | {key: PLACEHOLDER_ID for key, files in uploads.items() if files})
 
 
 def _chosen_profile(profile_id: str | None) -> Profile:
@@ -164,13 +161,14 @@ def _output_type(job: Job) -> str:
 def _shown_inputs(job: Job) -> list[tuple[str, str]]:
     """(label, value) of the job's inputs in the words of its profile; documents are shown elsewhere."""
     shown = []
-    for field in Profile.model_validate(job.profile_version.document).input_fields:
-        value = job.inputs.get(field.key)
-        if field.type == "document" or value is None:
+    for field in job.profile_version.document["fields"]:
+        value = job.inputs.get(field["key"])
+        if field["type"] == "document" or value is None:
             continue
-        labels = {option.value: option.label for option in getattr(field, "options", ())}
+        labels = {option["value"]: option["label"] for option in field.get("options", ())}
         values = value if isinstance(value, list) else [value]
-        shown.append((field.title, ", ".join(labels.get(str(one), str(one)) for one in values)))
+        title = field["label"] or title_of(field["key"])
+        shown.append((title, ", ".join(labels.get(str(one), str(one)) for one in values)))
     return shown
 
 

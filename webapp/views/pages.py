@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import nh3
 from flask import Flask
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from webapp.domain.answers import storable
 from webapp.parts import parts
 from webapp.views.security import registration_is_open
 
@@ -41,14 +41,12 @@ def safe_markdown(text: str) -> Markup:
     return Markup(html)  # noqa: S704  (sanitised just now)
 
 
-def pretty_json(value: Any) -> str:
+def pretty_json(text: str) -> str:
     """JSON text indented, or the text as it is when it is not JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return value
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        return storable(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return text
 
 
 def local_time(moment: datetime | None, form: str = "%d %b %Y %H:%M:%S") -> str:
