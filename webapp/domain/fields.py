@@ -42,6 +42,8 @@ def title_of(key: str) -> str:
 
 
 class _Field(Part):
+    """What all fields have. Each kind adds `value_type()`: the Python type, with constraints, of its values."""
+
     key: Key
     label: str = ""
     help: str = ""
@@ -51,10 +53,6 @@ class _Field(Part):
     def title(self) -> str:
         """The label that people see: the given one, or the key in words."""
         return self.label or title_of(self.key)
-
-    def value_type(self) -> Any:
-        """The Python type (with constraints) that a value of this field must have."""
-        raise NotImplementedError
 
 
 def _without_nul(value: str) -> str:
