@@ -126,7 +126,9 @@ def test_half_made_data_folder_is_made_again(fresh: Cluster) -> None:
     fresh.stop()
     fresh.data_dir.rename(fresh.folder / "data.part")
     fresh.start()
-    fresh.connect().close()
+    assert not (fresh.folder / "data.part").exists()
+    with fresh.connect() as connection:
+        assert connection.execute("SELECT current_database()").fetchone() == ("sluice",)
 
 
 def test_server_ends_within_seconds_although_a_client_is_connected(fresh: Cluster) -> None:

@@ -111,8 +111,10 @@ def test_kill_takes_all_that_the_part_started(child: Callable[..., Process]) -> 
     process = child("import subprocess; print(subprocess.Popen(['sleep', '60']).pid); import time; time.sleep(60)")
     until(lambda: process.tail().splitlines()[:1] != [])
     grandchild = int(process.tail().splitlines()[0])
+    assert not is_gone(grandchild)
     process.kill()
     until(lambda: is_gone(grandchild))
+    assert not process.alive
 
 
 def test_orphan_of_an_interrupted_start_is_ended(child: Callable[..., Process], tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_bad_request_is_refused_with_its_code(browser, change, status, code, par
 
 
 def test_temperature_is_accepted_without_reasoning(client):
-    client.responses.create(model="gpt-6-luna", input="Hi.", temperature=0.5, reasoning={"effort": "none"})
+    response = client.responses.create(model="gpt-6-luna", input="Hi.", temperature=0.5, reasoning={"effort": "none"})
+    assert (response.status, response.temperature) == ("completed", 0.5)
 
 
 def test_input_over_the_context_window_is_refused(client):

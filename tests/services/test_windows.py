@@ -149,7 +149,8 @@ def test_a_dead_execution_after_create_comes_back_as_find(session: Session, part
     upload(session, parts, window)
     take_lease(session, parts, Step.CREATE)
     let_time_pass(session, window, 130)
-    take_lease(session, parts, Step.FIND)
+    lease = take_lease(session, parts, Step.FIND)
+    assert lease.request == {"method": "GET", "url": "https://api.openai.com/v1/batches?limit=100"}
 
 
 def test_find_reads_the_next_page(session: Session, parts: Parts, window: BatchWindow) -> None:
