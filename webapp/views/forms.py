@@ -106,7 +106,10 @@ def _draw(field: Any) -> Any:
     match field:
         case fields.TextField():
             html |= {"maxlength": field.max_length, "placeholder": field.placeholder}
-            return TextAreaField(**common) if field.type == "textarea" else StringField(**common)
+            if field.type == "text":
+                return StringField(**common)
+            html["rows"] = 8
+            return TextAreaField(**common)
         case fields.IntegerField() | fields.NumberField():
             step = "1" if field.type == "integer" else "any"
             return StringField(**common, widget=widgets.NumberInput(step=step, min=field.min, max=field.max))
