@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from devstack.errors import StackError
 from devstack.orphans import identity
@@ -213,6 +215,18 @@ def status_of(url: str, method: str = "GET") -> int | None:
         return error.code
     except (OSError, http.client.HTTPException):
         return None
+
+
+def call_json(method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    """The JSON that an address on loopback answers. Raises StackError with what it said if it refuses."""
+    data = None if body is None else json.dumps(body).encode()
+    head = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, data, head, method=method)  # noqa: S310  (our own addresses)
+    try:
+        with _opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        raise StackError(f"{method} {url} answered {error.code}: {error.read().decode('utf-8', 'replace')}") from None
 
 
 def ended(process: Process) -> str:

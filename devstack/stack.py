@@ -27,7 +27,7 @@ from devstack.layout import Layout
 from devstack.n8n import OWNER_EMAIL
 from devstack.orphans import end_orphans
 from devstack.ports import DEFAULT_PORTS, check_free, free_ports
-from devstack.processes import Command, Console, Process, ended, status_of, stop_together, wait_until
+from devstack.processes import Command, Console, Process, call_json, ended, status_of, stop_together, wait_until
 from devstack.wiring import WIRING, Wiring
 
 ADMIN_EMAIL = "admin@sluice.local"
@@ -125,6 +125,22 @@ class Stack(Wiring):
 
     def process(self, name: str) -> Process:
         return self.cluster.process if name == "postgres" else self.processes[name]
+
+    def move_clock(self, seconds: float) -> None:
+        """Let the clock of every process run so many seconds ahead of the real one; `env` must have TEST_CLOCK=1."""
+        with self.cluster.connect("sluice") as connection:
+            connection.execute(
+                "INSERT INTO test_clock (id, ahead) VALUES (1, make_interval(secs => %(seconds)s))"
+                " ON CONFLICT (id) DO UPDATE SET ahead = excluded.ahead",
+                {"seconds": seconds},
+            )
+        self.ask_provider("PUT", "/admin/clock", {"offset_seconds": seconds})
+
+    def ask_provider(self, method: str, path: str, body: Any = None) -> Any:
+        """A call of the offline provider's /admin (its README lists them); returns the JSON of the answer."""
+        return call_json(
+            method, self.provider_url + path, body, {"X-Admin-Token": self.secrets.provider_admin_token}
+        )
 
     def logs(self, name: str) -> str:
         """All that the part has said since the stack's start."""

@@ -22,6 +22,7 @@ from webapp.config import Settings
 from webapp.extensions import db
 from webapp.models import Base
 from webapp.parts import Parts, build_parts
+from webapp.services.clock import TEST_CLOCK_OPTION
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
@@ -38,7 +39,7 @@ def base_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
     return Settings(
         environment="development", database_url=database_url, storage_dir=tmp_path_factory.mktemp("documents"),
         secret_key="a secret key only for tests", internal_token="an internal token for tests",
-        n8n_webhook_token="a webhook token for tests", openai_api_key="sk-tests", registration="open",
+        n8n_webhook_token="a webhook token for tests", openai_api_key="sk-tests", registration="open", test_clock=True,
     )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def engine(database_url: str, base_settings: Settings) -> Iterator[Engine]:
     with app.app_context():
         upgrade()
         db.engine.dispose()
-    engine = create_engine(database_url, pool_size=20)
+    engine = create_engine(database_url, pool_size=20, connect_args={"options": TEST_CLOCK_OPTION})
     yield engine
     engine.dispose()
 

@@ -15,6 +15,7 @@ from webapp.config import Settings
 from webapp.extensions import csrf, db, htmx, login_manager, migrate
 from webapp.logs import configure_logging
 from webapp.parts import build_parts
+from webapp.services.clock import TEST_CLOCK_OPTION
 
 Listener = Literal["web", "internal"]
 MEBIBYTE = 1024 * 1024
@@ -58,6 +59,7 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
         "SQLALCHEMY_DATABASE_URI": settings.database_url.get_secret_value(),
         "SQLALCHEMY_ENGINE_OPTIONS": {
             "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5, "pool_pre_ping": True,
+            "connect_args": {"options": TEST_CLOCK_OPTION} if settings.test_clock else {},
         },
         "MAX_CONTENT_LENGTH": (settings.max_upload_mb + 1) * MEBIBYTE,
         "SESSION_COOKIE_HTTPONLY": True,

@@ -19,6 +19,7 @@ MIN_SECRET_LENGTH = 16
 
 Secret = Annotated[SecretStr, Field(min_length=MIN_SECRET_LENGTH)]
 Seconds = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
 class InvalidSettings(Exception):
@@ -73,11 +74,22 @@ class Settings(BaseModel):
     max_batch_size: Annotated[int, Field(ge=1, le=50_000)] = 20
     max_wait_seconds: Seconds = 3600
     max_window_bytes: Annotated[int, Field(ge=1, le=200_000_000)] = 190_000_000
+    max_enqueued_tokens: Annotated[int, Field(ge=1)] | None = None
     poll_seconds: Seconds = 60
     create_grace_seconds: Seconds = 300
+    cancel_allowance_seconds: Seconds = 600
+    sync_allowance_seconds: Seconds = 1200
+
+    # Retention; 0 keeps for ever
+    keep_documents_days: Days = 30
+    keep_requests_days: Days = 30
+    keep_provider_files_days: Days = 7
 
     # The heartbeat
     heartbeat_seconds: Seconds = 1
+
+    # Tests make hours pass
+    test_clock: bool = False
 
     @field_validator("public_url", "internal_url", "n8n_url", "openai_base_url")
     @classmethod
@@ -97,6 +109,12 @@ class Settings(BaseModel):
     def _lease_outlives_the_provider_call(self) -> Self:
         if self.sync_deadline_seconds < self.attempt_lease_seconds:
             raise ValueError("SYNC_DEADLINE_SECONDS must not be shorter than ATTEMPT_LEASE_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _time_is_real_in_production(self) -> Self:
+        if self.test_clock and self.is_production:
+            raise ValueError("TEST_CLOCK must be off in production")
         return self
 
     @property

@@ -17,6 +17,7 @@ class ExecutionMode(StrEnum):
 class BatchStrategy(StrEnum):
     COUNT_ONLY = "count_only"  # a full window or nothing
     COUNT_OR_WAIT = "count_or_wait"  # full, or the oldest job has waited maxWaitSeconds
+    DEADLINE = "deadline"  # the same, most urgent first; what is not back in time runs now
 
 
 class JobStatus(StrEnum):

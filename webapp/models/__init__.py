@@ -5,11 +5,11 @@ from webapp.models.batch import BatchItem, BatchWindow, Queue, StrayBatch, Windo
 from webapp.models.document import Document
 from webapp.models.job import Job, JobAnswer, JobDocument, JobEvent, JobRequest, JobResult, ProfileVersion
 from webapp.models.ledger import LedgerEntry
-from webapp.models.operation import ExecutionFailure, Heartbeat
+from webapp.models.operation import AuditEvent, ClockOffset, ExecutionFailure, Heartbeat, RetentionReceipt
 from webapp.models.user import ApiToken, User
 
 __all__ = [
-    "ApiToken", "Base", "BatchItem", "BatchWindow", "Document", "ExecutionFailure", "Heartbeat", "Job", "JobAnswer",
-    "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion", "Queue", "StrayBatch",
-    "User", "WindowEvent",
+    "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "ClockOffset", "Document", "ExecutionFailure", "Heartbeat", "Job",
+    "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion", "Queue",
+    "RetentionReceipt", "StrayBatch", "User", "WindowEvent",
 ]  # fmt: skip

@@ -36,12 +36,15 @@ class BatchWindow(Base):
     queue_id: Mapped[int] = mapped_column(ForeignKey("queues.id"), index=True)
     status: Mapped[WindowStatus]
     job_count: Mapped[int]
-    opened_because: Mapped[str]  # full | waited | flushed
+    enqueued_tokens: Mapped[BigInt] = mapped_column(server_default="0")  # of the provider's allowance, counted high
+    opened_because: Mapped[str]  # full | waited | flushed | chosen
     opened_at: Mapped[datetime]
     submitted_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     failure_message: Mapped[str | None]
     needs_attention: Mapped[str | None]  # what does not add up, with the ids; it does not hold the window open
+    problem: Mapped[str | None]  # what the last step ran into; it is tried again
+    problems: Mapped[int] = mapped_column(server_default="0")  # in a row: each wait is longer
 
     # One worker at a time: a step is taken under a lease, and only its token may report.
     due_at: Mapped[datetime]  # when the next step may be taken
@@ -54,7 +57,6 @@ class BatchWindow(Base):
     input_bytes: Mapped[BigInt | None]
     create_offered_at: Mapped[datetime | None]
     create_lease_until: Mapped[datetime | None]  # the grace runs from here
-    create_refusals: Mapped[int] = mapped_column(server_default="0")
     find_after: Mapped[str | None]  # the page of the provider's list that find reads next
     input_deleted_at: Mapped[datetime | None]  # the fence: a create that comes later finds no input file
     provider_batch_id: Mapped[str | None] = mapped_column(unique=True)
@@ -66,7 +68,9 @@ class BatchWindow(Base):
     expires_at: Mapped[datetime | None]
 
     cancel_requested_at: Mapped[datetime | None]  # a wish; the window ends when the provider has
+    cancels_jobs: Mapped[bool] = mapped_column(server_default="false")  # its jobs, too; else they go back
     cancel_asked_at: Mapped[datetime | None]  # the provider was asked
+    cut_off_at: Mapped[datetime | None]  # strategy deadline: then it is cancelled, so that due jobs can run now
 
     queue: Mapped[Queue] = relationship()
 
@@ -78,6 +82,7 @@ class BatchWindow(Base):
         CheckConstraint("status <> 'submitted' OR provider_batch_id IS NOT NULL", name="submitted_has_provider_batch"),
         CheckConstraint("job_count >= 1", name="job_count_positive"),
         Index("ix_batch_windows_due", "due_at", "id", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_batch_windows_finished_at", "finished_at"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.models.base import Base, BigInt, CreatedAt, Id
@@ -24,4 +24,6 @@ class Document(Base):
     text: Mapped[str] = mapped_column(deferred=True)  # extracted once, at upload; "" for a scan
     provider_file_id: Mapped[str | None]  # set when the file itself is sent instead of its text
     created_at: Mapped[CreatedAt]
-    deleted_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]  # from then on nobody may use it; its bytes follow (a receipt says when)
+
+    __table_args__ = (Index("ix_documents_created_at", "created_at"),)

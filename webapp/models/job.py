@@ -40,7 +40,8 @@ class Job(Base):
     queue_id: Mapped[int | None] = mapped_column(ForeignKey("queues.id"))
     status: Mapped[JobStatus]
     inputs: Mapped[Json]
-    retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    need_by: Mapped[datetime | None]  # strategy deadline
 
     attempt: Mapped[int] = mapped_column(server_default="1")  # counts starts that were given up, plus one
     free_returns: Mapped[int] = mapped_column(server_default="0")  # returns that used no attempt
@@ -70,12 +71,18 @@ class Job(Base):
             name="terminal_iff_finished",
         ),
         CheckConstraint("(execution_mode = 'batch') = (queue_id IS NOT NULL)", name="batch_iff_queue"),
+        CheckConstraint("batch_strategy <> 'deadline' OR need_by IS NOT NULL", name="deadline_has_need_by"),
         CheckConstraint("attempt >= 1", name="attempt_positive"),
         # The claim: the oldest queued jobs of one queue.
         Index("ix_jobs_claim", "queue_id", "queued_at", "id", postgresql_where=text("status = 'queued'")),
-        # The heartbeat: what is to be dispatched, and whose lease may have ended.
+        Index("ix_jobs_claim_by_deadline", "queue_id", "need_by", "queued_at", "id",
+              postgresql_where=text("status = 'queued' AND need_by IS NOT NULL")),
+        # The heartbeat: whose time is running out, what is to be dispatched, and whose lease may have ended.
         Index("ix_jobs_dispatch", "id", postgresql_where=text("status = 'created'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_jobs_due", "need_by", postgresql_where=text("need_by IS NOT NULL AND finished_at IS NULL")),
+        # Retention: what ended long ago.
+        Index("ix_jobs_finished_at", "finished_at"),
         # The history page: newest first, for one user and for all.
         Index("ix_jobs_user_newest", "user_id", text("id DESC")),
     )
@@ -98,7 +105,7 @@ class JobRequest(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True, autoincrement=False)
     endpoint: Mapped[str]
     model: Mapped[str]
-    body: Mapped[str]  # JSON text, one line
+    body: Mapped[str | None]  # JSON text, one line; NULL once retention has deleted it
     body_bytes: Mapped[int]
     most_input_tokens: Mapped[int]
 

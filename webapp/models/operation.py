@@ -1,12 +1,14 @@
-"""What keeps the system honest: who is alive, and what n8n reported as failed."""
+"""What keeps the system honest: who is alive, what n8n reported as failed, what operators did, what was deleted."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from webapp.models.base import Base
+from webapp.models.base import Base, Id, Json
+from webapp.models.user import User
 
 
 class Heartbeat(Base):
@@ -28,3 +30,43 @@ class ExecutionFailure(Base):
     last_node: Mapped[str | None]
     message: Mapped[str | None]
     reported_at: Mapped[datetime]
+
+
+class AuditEvent(Base):
+    """What an administrator did: who, what, to what, and why."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[Id]
+    at: Mapped[datetime]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    action: Mapped[str]  # hold_queue | resume_queue | flush_queue | cancel_window | retry_job | retry_window
+    target: Mapped[str]  # queue:<id> | window:<id> | job:<id>
+    reason: Mapped[str]
+    detail: Mapped[Json | None] = mapped_column()
+
+    user: Mapped[User] = relationship()
+
+
+class RetentionReceipt(Base):
+    """One thing that was deleted because its time had come; written after the deed, so it is a proof."""
+
+    __tablename__ = "retention_receipts"
+
+    id: Mapped[Id]
+    kind: Mapped[str]  # document | request | provider_file
+    target: Mapped[str]  # document:<id> | job:<id> | the provider's file id
+    deleted_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("kind", "target"),)
+
+
+class ClockOffset(Base):
+    """How far the clock runs ahead, for tests that make hours pass. Nobody looks here unless TEST_CLOCK is on."""
+
+    __tablename__ = "test_clock"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    ahead: Mapped[timedelta]
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
