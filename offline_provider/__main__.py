@@ -5,6 +5,7 @@ import sys
 from gunicorn.app.base import BaseApplication
 
 from . import create_app, engine
+from .flavours import FLAVOURS
 from .settings import BadSettings, Settings
 
 STOP_SECONDS = 2
@@ -51,7 +52,7 @@ def main() -> None:
         settings = Settings.from_env()
     except BadSettings as fault:
         sys.exit(f"The offline provider cannot start:\n{fault}")
-    print(f"Offline provider on http://{settings.bind}/v1", flush=True)
+    print(f"Offline provider on http://{settings.bind}{FLAVOURS[settings.flavour].base_path}", flush=True)
     Server(settings).run()
 
 

@@ -1,40 +1,35 @@
-"""The one place where a request is answered, for a caller who waits and for a line of a batch alike.
+"""The one place where a request is answered, for a caller who waits and for a line of a batch alike."""
 
-A fault that changes answers (a slow model, a refusal, a 429) belongs in `answer`.
-"""
-
-from dataclasses import dataclass
-
-from . import chat, clock, responses
+from . import answer_faults, chat, clock, flavours, responses
+from .answer import Answer
 from .documents import Documents
 from .errors import ApiError
+from .faults import Strikes
 from .generation import generate
 from .schema import InvalidSchema
 
 ENDPOINTS = {"/v1/responses": responses, "/v1/chat/completions": chat}
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int  # HTTP
-    body: dict
-    model: str | None
-    provider_ms: float
-    response_id: str | None = None
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
+def answer(endpoint: str, body: dict, documents: Documents, strikes: Strikes, facts: dict) -> Answer:
+    """`body` is a JSON object. What is wrong with it becomes an answer too, not an exception.
+
+    `facts`: what the `match` of a fault may ask beside that; always the `mode`, sync or batch.
+    """
+    honest = _honest_answer(endpoint, body, documents, facts["mode"])
+    facts = {**facts, "endpoint": endpoint, "model": honest.model, "body": body}
+    return answer_faults.apply(strikes, honest, facts)
 
 
-def answer(endpoint: str, body: dict, documents: Documents) -> Answer:
-    """`body` is a JSON object. What is wrong with it becomes an answer too, not an exception."""
+def _honest_answer(endpoint: str, body: dict, documents: Documents, mode: str) -> Answer:
     started = clock.stopwatch()
     kind = ENDPOINTS[endpoint]
     try:
         prompt = kind.read_prompt(body, documents)
+        if not prompt.model.serves(mode):
+            raise prompt.model.wrong_sku(mode)
         generated = generate(prompt)
-        result = kind.render(body, prompt, generated)
+        result = flavours.current().decorate(endpoint, kind.render(body, prompt, generated))
     except ApiError as fault:
         if isinstance(fault, InvalidSchema):
             fault.param = kind.SCHEMA_PARAM
@@ -49,6 +44,7 @@ def answer(endpoint: str, body: dict, documents: Documents) -> Answer:
         cached_tokens=prompt.cached_tokens,
         output_tokens=generated.output_tokens,
         reasoning_tokens=generated.reasoning_tokens,
+        is_billed=True,
     )
 
 

@@ -68,6 +68,10 @@ class BatchFolder:
             "error": self.errors if checkpoint.error_bytes else None,
         }
 
+    def shaped(self, kind: str) -> Path:
+        """For a result file that is written anew at the end."""
+        return self._folder / f"{kind}.shaped.jsonl"
+
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from . import ids, jsontext
-from .answers import Answer
+from . import flavours, ids, jsontext
+from .answer import Answer
 
 # A PDF of 50 MB in base64. A longer line is not read into memory.
 MAX_LINE_BYTES = 70 * 1024 * 1024
@@ -45,10 +45,6 @@ def _response(status: int, request_id: str, body: dict) -> dict:
 
 
 def _line(custom_id: str, response: dict | None, error: dict | None) -> bytes:
-    line = {
-        "id": ids.batch_request_id(),
-        "custom_id": custom_id,
-        "response": response,
-        "error": error,
-    }
+    line = {"id": ids.batch_request_id()} if flavours.current().lines_have_ids else {}
+    line |= {"custom_id": custom_id, "response": response, "error": error}
     return jsontext.dump(line).encode() + b"\n"

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
-from . import clock, ids
+from . import clock, flavours
 from .db import Database
 from .errors import ApiError
 
@@ -40,6 +40,17 @@ class Checkpoint:
         return cls(**{name: batch[name] for name in cls.__dataclass_fields__})
 
 
+def facts_of(batch: Row) -> dict:
+    """What the `match` of a fault may ask about a batch."""
+    return {
+        "batch_id": batch["id"],
+        "endpoint": batch["endpoint"],
+        "model": batch["model"],
+        "input_file_id": batch["input_file_id"],
+        "metadata": json.loads(batch["metadata"] or "{}"),
+    }
+
+
 class BatchStore:
     def __init__(self, db: Database):
         self.db = db
@@ -54,7 +65,7 @@ class BatchStore:
         output_seconds: int | None,
     ) -> Row:
         now = clock.now()
-        batch_id = ids.batch_id(now)
+        batch_id = flavours.current().batch_id(now)
         with self.db.write() as connection:
             connection.execute(
                 "INSERT INTO batches (id, endpoint, input_file_id, completion_window, metadata,"
@@ -76,8 +87,12 @@ class BatchStore:
     def get(self, batch_id: str) -> Row:
         row = self.db.one("SELECT * FROM batches WHERE id = ?", (batch_id,))
         if row is None:
-            raise ApiError(f"No batch found with id '{batch_id}'.", status=404)
+            raise self.not_found(batch_id)
         return row
+
+    @staticmethod
+    def not_found(batch_id: str) -> ApiError:
+        return ApiError(f"No batch found with id '{batch_id}'.", status=404)
 
     def page(self, after: str | None, limit: int) -> list[Row]:
         """Newest first, up to limit + 1 rows: one more than asked tells that there are more."""
@@ -87,14 +102,32 @@ class BatchStore:
             {"before": before, "limit": limit + 1},
         )
 
+    def every(self, after: int, limit: int) -> list[Row]:
+        """Oldest first, from behind the number `after`."""
+        return self.db.all("SELECT * FROM batches WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+
+    def start_expiring(self, batch_id: str) -> None:
+        with self.db.write() as connection:
+            connection.execute("UPDATE batches SET is_expiring = 1 WHERE id = ?", (batch_id,))
+
+    def ignore_cancel(self, batch_id: str) -> bool:
+        """It will say "cancelling" from now on, and goes on as if nothing had been. False if it has ended."""
+        with self.db.write() as connection:
+            ignored = connection.execute(
+                "UPDATE batches SET is_cancel_ignored = 1, cancelling_at = coalesce(cancelling_at, ?)"
+                " WHERE id = ? AND status IN ('validating', 'in_progress', 'finalizing')",
+                (clock.now(), batch_id),
+            )
+        return ignored.rowcount == 1
+
     def unfinished(self) -> list[Row]:
         return self.db.all(
             "SELECT * FROM batches WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')"
             " ORDER BY seq"
         )
 
-    def created_since(self, moment: float) -> int:
-        return self.db.one("SELECT count(*) FROM batches WHERE created_at > ?", (moment,))[0]
+    def created_between(self, start: float, end: float) -> int:
+        return self.db.one("SELECT count(*) FROM batches WHERE created_at > ? AND created_at <= ?", (start, end))[0]
 
     def enqueued_tokens(self, model: str) -> int:
         """What unfinished batches hold of the model's allowance."""

@@ -39,7 +39,7 @@ class BatchWorker:
         return self._thread.is_alive()
 
     def wake(self) -> None:
-        """Something has changed: a batch is new or cancelled."""
+        """Something has changed: a batch is new or cancelled, a fault is gone, the clock was moved."""
         with self._changed:
             self._was_woken = True
             self._changed.notify()
@@ -62,7 +62,7 @@ class BatchWorker:
 
     def _advance_all(self) -> float:
         """One step for each unfinished batch. Returns when the next step of any is due."""
-        if clock.now() >= self._chores_due:
+        if not _is_soon(self._chores_due, CHORES_SECONDS):
             self._chores()
             self._chores_due = clock.now() + CHORES_SECONDS
         due = self._chores_due
@@ -74,7 +74,7 @@ class BatchWorker:
 
     def _advance(self, batch: Row) -> float:
         not_before = self._not_before.get(batch["id"], 0)
-        if clock.now() < not_before:
+        if _is_soon(not_before, RETRY_SECONDS):
             return not_before
         try:
             return self._steps.advance(batch)
@@ -88,6 +88,11 @@ class BatchWorker:
             if not self._was_woken and not self._is_stopping:
                 self._changed.wait(max(0.0, due - clock.now()))
             self._was_woken = False
+
+
+def _is_soon(moment: float, seconds: float) -> bool:
+    """Ahead of now, by no more than so many seconds: otherwise it is due, or was set by a clock since put back."""
+    return 0 < moment - clock.now() <= seconds
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def render(body: dict, prompt: Prompt, answer: Generated) -> dict:
         "id": ids.chat_completion_id(),
         "object": "chat.completion",
         "created": int(clock.now()),
-        "model": prompt.model.id,
+        "model": prompt.model.base_name,
         "choices": [
             {
                 "index": 0,

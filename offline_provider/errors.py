@@ -55,15 +55,6 @@ def unsupported(param: str, what: str) -> ApiError:
     )
 
 
-def model_not_found(model: str) -> ApiError:
-    return ApiError(
-        f"The model `{model}` does not exist or you do not have access to it.",
-        status=404,
-        param="model",
-        code="model_not_found",
-    )
-
-
 def install(app: Flask) -> None:
     app.register_error_handler(ApiError, lambda error: (error.body(), error.status))
     app.register_error_handler(HTTPException, _http_error)

@@ -1,5 +1,6 @@
 """Reads the fields of a JSON body, and words each fault as the API does."""
 
+from . import flavours
 from .errors import ApiError, invalid_value, missing_parameter, unsupported
 
 _TYPE_NAMES = {
@@ -141,4 +142,4 @@ def expires_after(value: Fields | None) -> int | None:
     if value is None:
         return None
     value.text("anchor", required=True, choices=("created_at",))
-    return value.integer("seconds", 3_600, 2_592_000, required=True)
+    return value.integer("seconds", flavours.current().min_expiry_seconds, 2_592_000, required=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlite3 import Connection, Row
 from tempfile import NamedTemporaryFile
 
-from . import clock, ids
+from . import clock, flavours
 from .db import Database
 from .errors import ApiError
 
@@ -41,7 +41,7 @@ class FileStore:
 
     def keep(self, source: Path) -> str:
         """Content first, row later: content without a row is swept at the next start."""
-        file_id = ids.file_id()
+        file_id = flavours.current().file_id()
         link_or_copy(source, self.path(file_id))
         return file_id
 

@@ -37,7 +37,7 @@ class StreamingRequest(Request):
 @bp.post("/files")
 def create_file():
     settings = current_app.config["SETTINGS"]
-    current_app.extensions["upload_limit"].count()
+    current_app.extensions["upload_limit"].count(settings.uploads_per_minute)
     request.max_content_length = settings.max_file_bytes + _FORM_BYTES
     try:
         upload = request.files.get("file")
@@ -72,6 +72,9 @@ def retrieve_file(file_id: str):
 @bp.get("/files/<file_id>/content")
 def retrieve_content(file_id: str):
     row = _files().get(file_id)
+    facts = {"file_id": file_id, "filename": row["filename"], "purpose": row["purpose"]}
+    if current_app.extensions["faults"].hold("file_gone", file_id, facts):
+        raise _files().not_found(file_id)
     try:
         return send_file(
             _files().path(file_id).absolute(),

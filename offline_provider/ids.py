@@ -2,6 +2,7 @@
 
 import secrets
 import string
+import uuid
 
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
@@ -17,6 +18,14 @@ def file_id() -> str:
 def batch_id(created_at: float) -> str:
     """The first eight hex digits are the creation time in unix seconds, as on the real service."""
     return f"batch_{int(created_at):08x}{secrets.token_hex(12)}"
+
+
+def azure_file_id() -> str:
+    return "file-" + secrets.token_hex(16)
+
+
+def azure_batch_id(created_at: float) -> str:
+    return f"batch_{uuid.uuid4()}"
 
 
 def batch_request_id() -> str:

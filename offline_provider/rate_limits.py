@@ -42,21 +42,22 @@ class ModelLimits:
 class SlidingLimit:
     """At most so many in any stretch of so many seconds; the next one is refused with 429."""
 
-    def __init__(self, most: int, seconds: float, what: str):
-        self._most = most
+    def __init__(self, seconds: float, what: str):
         self._seconds = seconds
         self._what = what
         self._lock = Lock()
         self._times: deque[float] = deque()
 
-    def count(self) -> None:
+    def count(self, most: int) -> None:
         now = clock.now()
         with self._lock:
+            while self._times and self._times[-1] > now:  # the clock was set back
+                self._times.pop()
             while self._times and self._times[0] <= now - self._seconds:
                 self._times.popleft()
-            if len(self._times) >= self._most:
+            if len(self._times) >= most:
                 raise ApiError(
-                    f"Rate limit reached for {self._what}. Limit: {self._most:,}. Please try again later.",
+                    f"Rate limit reached for {self._what}. Limit: {most:,}. Please try again later.",
                     status=429,
                     code="rate_limit_exceeded",
                     type="requests",

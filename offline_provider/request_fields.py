@@ -3,7 +3,7 @@
 import re
 
 from . import models, schema
-from .errors import ApiError, invalid_value, model_not_found
+from .errors import ApiError, invalid_value
 from .fields import Fields
 from .models import Model
 from .prompt import Format
@@ -22,7 +22,7 @@ def read_model(body: Fields) -> Model:
     name = body.text("model", required=True)
     model = models.find(name)
     if model is None:
-        raise model_not_found(name[:100])
+        raise models.not_found(name[:100])
     return model
 
 

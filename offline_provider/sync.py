@@ -1,10 +1,14 @@
 """POST /v1/responses and /v1/chat/completions for a caller who waits; GET /v1/responses/{id}."""
 
+from hashlib import sha256
+
 from flask import Blueprint, Response, current_app, g
 
 from . import answers, clock, jsontext, usage, web
+from .answer import Answer
 from .db import Database
 from .errors import ApiError
+from .faults import Strikes
 
 bp = Blueprint("sync", __name__)
 STORED_SECONDS = 30 * 86_400
@@ -34,14 +38,21 @@ def delete_old(db: Database) -> None:
 
 
 def _answer(endpoint: str):
-    body = web.read_json()
-    answer = answers.answer(endpoint, body, current_app.extensions["documents"])
+    raw = web.read_raw()
+    body = web.as_json_object(raw)
+    with current_app.extensions["faults"].strikes() as strikes:
+        answer = answers.answer(endpoint, body, current_app.extensions["documents"], strikes, {"mode": "sync"})
+        return _respond(endpoint, answer, strikes, sha256(raw).hexdigest())
+
+
+def _respond(endpoint: str, answer: Answer, strikes: Strikes, request_sha256: str):
     settings = current_app.config["SETTINGS"]
     clock.pause(settings.response_seconds - answer.provider_ms / 1000)
     text = jsontext.dump(answer.body)
     # Recorded before it is sent: an answer that gets lost on the way is billed all the same.
     with _db().write() as connection:
-        usage.record(connection, endpoint, [(None, answer)])
+        usage.record(connection, endpoint, [(None, answer)], request_sha256=request_sha256)
+        strikes.record(connection)
         if endpoint == "/v1/responses" and answer.body.get("store"):
             connection.execute(
                 "INSERT INTO responses (id, created_at, body) VALUES (?, ?, ?)",

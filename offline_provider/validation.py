@@ -1,10 +1,11 @@
 """Checks an input file before anything runs. One bad line fails the whole batch; each is named."""
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from . import batch_lines, jsontext, models
+from . import batch_lines, flavours, jsontext, models
 from .settings import Settings
 from .tokens import BYTES_PER_TOKEN
 
@@ -17,6 +18,7 @@ _LINE_FIELDS = {"custom_id": str, "method": str, "url": str, "body": dict}
 class Validated:
     total: int = 0
     model: str | None = None
+    endpoint: str | None = None  # of the batch; on Azure that of its first line
     enqueued_tokens: int = 0
     errors: list[dict] = field(default_factory=list)
 
@@ -30,11 +32,14 @@ class _BadLine(Exception):
 
 
 def error(code: str, message: str, param: str | None = None, line: int | None = None) -> dict:
+    """One entry of a batch's errors. `code` as OpenAI has it."""
+    code = flavours.current().validation_codes.get(code, code)
     return {"code": code, "message": message, "param": param, "line": line}
 
 
 def validate(path: Path, endpoint: str, settings: Settings) -> Validated:
-    result = Validated()
+    flavour = flavours.current()
+    result = Validated(endpoint=None if flavour.endpoint_is_read_from_file else endpoint)
     if path.stat().st_size > settings.max_batch_file_bytes:
         megabytes = settings.max_batch_file_bytes / 1024 / 1024
         message = f"The batch input file is larger than the {megabytes:g} MB maximum."
@@ -49,7 +54,9 @@ def validate(path: Path, endpoint: str, settings: Settings) -> Validated:
                 result.errors = [_too_many(settings)]
                 break
             try:
-                _check_line(raw, endpoint, seen, result)
+                if flavour.byte_order_mark and number == 1 and raw and raw.startswith(BOM_UTF8):
+                    raise _BadLine(*flavour.byte_order_mark)
+                _check_line(raw, seen, result)
             except _BadLine as fault:
                 result.errors.append(error(fault.code, fault.message, fault.param, number))
             if len(result.errors) >= MAX_ERRORS:
@@ -64,7 +71,7 @@ def _too_many(settings: Settings) -> dict:
     return error("too_many_tasks", f"The batch contains more than the maximum of {most:,} requests.")
 
 
-def _check_line(raw: bytes | None, endpoint: str, seen: set[bytes], result: Validated) -> None:
+def _check_line(raw: bytes | None, seen: set[bytes], result: Validated) -> None:
     if raw is None:
         raise _BadLine("invalid_json_line", "This line is too long.")
     line = _parse(raw)
@@ -75,13 +82,8 @@ def _check_line(raw: bytes | None, endpoint: str, seen: set[bytes], result: Vali
     _check_custom_id(line["custom_id"], seen)
     if line["method"] != "POST":
         raise _BadLine("invalid_method", "The method of every request must be 'POST'.", "method")
-    if line["url"] != endpoint:
-        raise _BadLine(
-            "invalid_url",
-            f"The URL provided for this request does not match the batch endpoint '{endpoint}'.",
-            "url",
-        )
-    _check_body(line["body"], endpoint, result)
+    _check_url(line["url"], result)
+    _check_body(line["body"], result)
     result.enqueued_tokens += -(-len(raw) // BYTES_PER_TOKEN)
 
 
@@ -108,17 +110,33 @@ def _check_custom_id(custom_id: str, seen: set[bytes]) -> None:
     seen.add(digest)
 
 
-def _check_body(body: dict, endpoint: str, result: Validated) -> None:
+def _check_url(url: str, result: Validated) -> None:
+    endpoint = flavours.current().endpoint_aliases.get(url, url)
+    if result.endpoint is None and endpoint in _REQUIRED:
+        result.endpoint = endpoint
+    if endpoint != result.endpoint:
+        raise _BadLine(
+            "invalid_url",
+            f"The URL provided for this request does not match the batch endpoint '{result.endpoint}'.",
+            "url",
+        )
+
+
+def _check_body(body: dict, result: Validated) -> None:
+    required = _REQUIRED[result.endpoint]
     _require(body, "model", "body.model")
-    _require(body, _REQUIRED[endpoint], f"body.{_REQUIRED[endpoint]}")
+    _require(body, required, f"body.{required}")
     model = body["model"]
-    if not isinstance(model, str) or models.find(model) is None:
+    found = models.find(model) if isinstance(model, str) else None
+    if found is None:
         raise _BadLine(
             "model_not_found",
             f"The provided model '{str(model)[:100]}' is not supported by the Batch API.",
             "body.model",
         )
     result.model = result.model or model
+    if not found.serves("batch"):
+        raise _BadLine("invalid_request", found.wrong_sku("batch").message, "body.model")
     if model != result.model:
         raise _BadLine(
             "mismatched_model",

@@ -38,13 +38,25 @@ def same_secret(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-def read_json() -> dict:
-    """The body of the request: one JSON object."""
+def read_raw() -> bytes:
     request.max_content_length = MAX_JSON_BYTES
+    return request.get_data(cache=False)
+
+
+def as_json(raw: bytes):
     try:
-        body = jsontext.parse(request.get_data(cache=False) or b"{}")
+        return jsontext.parse(raw or b"{}")
     except ValueError:
         raise ApiError("We could not parse the JSON body of your request.") from None
+
+
+def read_json() -> dict:
+    """The body of the request: one JSON object."""
+    return as_json_object(read_raw())
+
+
+def as_json_object(raw: bytes) -> dict:
+    body = as_json(raw)
     if not isinstance(body, dict):
         raise ApiError("The JSON body of your request must be an object.")
     return body

@@ -45,12 +45,12 @@ def wait_for(condition: Callable, seconds: float = 20):
 class Provider:
     """One server process, its data folder, and what tests do with it."""
 
-    def __init__(self, data_dir: Path, **settings: str):
+    def __init__(self, data_dir: Path, base_path: str = "/v1", **settings: str):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.bind = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{self.bind}"
-        self.client = OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=30)
+        self.client = OpenAI(base_url=f"{self.url}{base_path}/", api_key=KEY, max_retries=0, timeout=30)
         self._env = {**os.environ, **FAST, **settings, "OFFLINE_BIND": self.bind}
         self._env["OFFLINE_DATA_DIR"] = str(data_dir)
         self._log = data_dir.with_suffix(".log")
@@ -87,7 +87,9 @@ class Provider:
 
     def get(self, path: str, **headers: str) -> tuple[int, dict]:
         """A plain GET, without the client: (status, JSON body)."""
-        request = urllib.request.Request(self.url + path, headers=headers)
+        return self._send(urllib.request.Request(self.url + path, headers=headers))
+
+    def _send(self, request: urllib.request.Request) -> tuple[int, dict]:
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
@@ -97,6 +99,32 @@ class Provider:
 
     def admin(self, path: str) -> dict:
         return self.get("/admin" + path, **{"X-Admin-Token": ADMIN_TOKEN})[1]
+
+    def control(self, method: str, path: str, body=None) -> tuple[int, dict]:
+        """A request to /admin: (status, JSON body)."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"X-Admin-Token": ADMIN_TOKEN}
+        return self._send(urllib.request.Request(self.url + "/admin" + path, data, headers, method=method))
+
+    def fault(self, kind: str, **more) -> dict:
+        """Switch a fault on."""
+        status, fault = self.control("POST", "/faults", {"kind": kind, **more})
+        assert status == 200, fault
+        return fault
+
+    def struck(self, fault: dict) -> int:
+        return next(one["struck"] for one in self.admin("/faults")["data"] if one["id"] == fault["id"])
+
+    def calm(self) -> None:
+        """No faults, and the real time."""
+        self.control("DELETE", "/faults")
+        self.control("PUT", "/clock", {"offset_seconds": 0})
+
+    def usage_since(self, last_id: int) -> list[dict]:
+        return self.admin(f"/usage?after={last_id}&limit=10000")["data"]
+
+    def last_usage(self) -> int:
+        return self.admin("/usage?limit=10000")["last_id"] or 0
 
     def usage_of(self, batch_id: str) -> list[dict]:
         rows, after = [], 0
@@ -138,8 +166,8 @@ def start_provider(tmp_path_factory):
     """start_provider(OFFLINE_X="1") → a Provider of its own."""
     started = []
 
-    def start(**settings: str) -> Provider:
-        started.append(Provider(tmp_path_factory.mktemp("provider") / "data", **settings))
+    def start(base_path: str = "/v1", **settings: str) -> Provider:
+        started.append(Provider(tmp_path_factory.mktemp("provider") / "data", base_path, **settings))
         return started[-1]
 
     yield start
@@ -162,6 +190,18 @@ def client(provider) -> OpenAI:
 def slow_provider(start_provider) -> Provider:
     """Its batches take 30 s for their lines: time to look, to cancel, to be killed."""
     return start_provider(OFFLINE_IN_PROGRESS_SECONDS="30")
+
+
+@pytest.fixture(scope="session")
+def wild_provider(start_provider) -> Provider:
+    return start_provider()
+
+
+@pytest.fixture
+def wild(wild_provider):
+    """A server to play havoc with: after each test it is calm again."""
+    yield wild_provider
+    wild_provider.calm()
 
 
 @pytest.fixture

@@ -95,10 +95,10 @@ def test_line_that_we_fail_to_answer_has_status_zero_and_the_rest_goes_on(app, m
 
     real = answers.answer
 
-    def broken(endpoint, body, documents):
+    def broken(endpoint, body, *more):
         if body["input"] == "boom":
             raise RuntimeError("boom")
-        return real(endpoint, body, documents)
+        return real(endpoint, body, *more)
 
     monkeypatch.setattr(answers, "answer", broken)
     batch = advance([make_line("good"), make_line("bad", input="boom")], until="completed")

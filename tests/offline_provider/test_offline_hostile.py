@@ -55,6 +55,31 @@ def test_any_schema_is_answered_without_a_server_error(browser, schema):
     _check(browser.post("/v1/responses", data=json.dumps(body)))
 
 
+@given(data=st.data())
+@in_one_app
+def test_any_fault_is_accepted_or_refused_by_name(app, data):
+    from offline_provider.errors import ApiError
+    from offline_provider.fault_kinds import KINDS, read
+    from offline_provider.fault_matching import MATCHERS
+
+    kind = data.draw(st.sampled_from(sorted(KINDS)))
+    values = st.one_of(JSON, st.just(10**400), st.just(-1), st.booleans(), st.just(["too_long"]))
+    parameters = data.draw(st.dictionaries(st.sampled_from([*KINDS[kind].parameters, "times"]), values, max_size=4))
+    match = data.draw(st.one_of(JSON, st.dictionaries(st.sampled_from(sorted(MATCHERS)), JSON, max_size=2)))
+    named = []
+    try:
+        app.extensions["faults"].add(read({"kind": kind, "match": match, **parameters}))
+    except ApiError as refused:
+        named.append(refused.param)
+    assert all(named)
+
+
+@pytest.mark.parametrize("path", ["/admin/faults/99999999999999999999999", "/admin/faults/x"])
+def test_fault_that_never_was_is_404(make_app, path):
+    browser = make_app(OFFLINE_ADMIN_TOKEN="t").test_client()
+    assert browser.delete(path, headers={"X-Admin-Token": "t"}).status_code == 404
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[]", b'{"model": "\\ud800"}', b'{"a": 1e999}', b"[" * 100_000])
 def test_body_that_is_not_a_json_object_is_400(browser, raw):
     assert browser.post("/v1/responses", data=raw).status_code == 400
