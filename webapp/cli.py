@@ -13,12 +13,14 @@ from webapp.domain.errors import InvalidInput
 from webapp.domain.profiles import profile_schema
 from webapp.extensions import db
 from webapp.parts import parts
-from webapp.services import accounts, heartbeat
+from webapp.services import accounts, doctor, heartbeat
+from webapp.services.invariants import INVARIANTS
 
 
 def register(app: Flask) -> None:
     app.cli.add_command(run_heartbeat)
     app.cli.add_command(create_admin)
+    app.cli.add_command(examine)
     app.cli.add_command(profiles_group)
 
 
@@ -28,8 +30,7 @@ def run_heartbeat() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    found = parts()
-    heartbeat.run(db.engine, found.settings, found.profiles, found.n8n, should_stop=stop.wait)
+    heartbeat.run(db.engine, parts(), should_stop=stop.wait)
 
 
 @click.command("create-admin")
@@ -42,6 +43,38 @@ def create_admin(email: str) -> None:
     except InvalidInput as error:
         raise click.ClickException("; ".join(f"{key}: {text}" for key, text in error.errors.items())) from error
     click.echo(f"{email} {'was created' if created else 'is there'}.")
+
+
+@click.command("doctor")
+@click.option("--provider", is_flag=True, help="Compare the provider's list of batches with ours, too.")
+@click.option("--cancel-strays", is_flag=True, help="With --provider: cancel running batches that no window knows.")
+def examine(provider: bool, cancel_strays: bool) -> None:
+    """Check every invariant over the whole database. Exit status 1 if one does not hold."""
+    findings = doctor.examine(db.session(), parts().settings)
+    for finding in findings:
+        click.echo(f"BROKEN {finding.name}: {finding.holds}\n  {finding.broken_by}")
+        click.echo("".join(f"  - {one}\n" for one in finding.what), nl=False)
+        if finding.count > len(finding.what):
+            click.echo(f"  and {finding.count - len(finding.what)} more")
+    click.echo(f"{len(INVARIANTS) - len(findings)} of {len(INVARIANTS)} invariants hold.")
+    is_well = not findings
+    if provider or cancel_strays:
+        is_well = _look_for_strays(cancel_strays) and is_well
+    if not is_well:
+        raise SystemExit(1)
+
+
+def _look_for_strays(cancel: bool) -> bool:
+    """Print the provider batches that no window knows; True when none of them may cost anything."""
+    strays = doctor.find_strays(db.session(), parts().batches)
+    for stray in strays:
+        words = "failed unbilled" if stray.is_harmless else f"STRAY, {stray.status}: it may be billed"
+        click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {words}")
+        if cancel and not stray.is_harmless:
+            parts().batches.cancel(stray.provider_batch_id)
+            click.echo("  was cancelled")
+    click.echo(f"{len(strays)} provider batches that no window knows.")
+    return all(stray.is_harmless for stray in strays)
 
 
 @click.group("profiles")

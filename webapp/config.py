@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from webapp.domain.policy import Deadlines
+
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 16
 
@@ -120,6 +122,10 @@ class Settings(BaseModel):
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(self.cancel_allowance_seconds, self.sync_allowance_seconds)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -11,6 +11,7 @@ from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import load_profiles
 from webapp.gateways.n8n import N8n
 from webapp.gateways.pdf import PdfReader
+from webapp.gateways.provider_batches import ProviderBatches
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import LocalStorage, Storage
 from webapp.services.registry import Profiles
@@ -25,6 +26,7 @@ class Parts:
     pdf: PdfReader
     n8n: N8n
     files: ProviderFiles
+    batches: ProviderBatches
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -37,6 +39,7 @@ def build_parts(settings: Settings) -> Parts:
         pdf=PdfReader(settings.max_pages, settings.pdf_memory_mb, settings.pdf_seconds),
         n8n=N8n(settings.n8n_url, settings.n8n_webhook_token.get_secret_value()),
         files=ProviderFiles(settings.openai_base_url, settings.openai_api_key.get_secret_value()),
+        batches=ProviderBatches(settings.openai_base_url, settings.openai_api_key.get_secret_value()),
     )
 
 

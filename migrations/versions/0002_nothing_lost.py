@@ -40,17 +40,35 @@ def upgrade() -> None:
         ["need_by"],
         postgresql_where=sa.text("need_by IS NOT NULL AND finished_at IS NULL"),
     )
-    op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
+    op.add_column("jobs", sa.Column("request_deleted_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_jobs_keeps_request",
+        "jobs",
+        ["finished_at"],
+        postgresql_where=sa.text("finished_at IS NOT NULL AND request_deleted_at IS NULL"),
+    )
     op.create_index(op.f("ix_jobs_retry_of"), "jobs", ["retry_of"])
     op.alter_column("job_requests", "body", nullable=True)
-    op.create_index("ix_documents_created_at", "documents", ["created_at"])
+    op.add_column("documents", sa.Column("bytes_deleted_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_documents_keeps_bytes",
+        "documents",
+        ["created_at"],
+        postgresql_where=sa.text("bytes_deleted_at IS NULL"),
+    )
 
     op.add_column("batch_windows", sa.Column("enqueued_tokens", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("batch_windows", sa.Column("problem", sa.Text(), nullable=True))
     op.alter_column("batch_windows", "create_refusals", new_column_name="problems")
     op.add_column("batch_windows", sa.Column("cancels_jobs", sa.Boolean(), server_default="false", nullable=False))
     op.add_column("batch_windows", sa.Column("cut_off_at", sa.DateTime(timezone=True), nullable=True))
-    op.create_index("ix_batch_windows_finished_at", "batch_windows", ["finished_at"])
+    op.add_column("batch_windows", sa.Column("files_deleted_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_batch_windows_keeps_files",
+        "batch_windows",
+        ["finished_at"],
+        postgresql_where=sa.text("finished_at IS NOT NULL AND files_deleted_at IS NULL"),
+    )
 
     op.create_table(
         "audit_events",
@@ -87,18 +105,21 @@ def downgrade() -> None:
     op.drop_table("retention_receipts")
     op.drop_table("audit_events")
 
-    op.drop_index("ix_batch_windows_finished_at", "batch_windows")
+    op.drop_index("ix_batch_windows_keeps_files", "batch_windows")
+    op.drop_column("batch_windows", "files_deleted_at")
     op.drop_column("batch_windows", "cut_off_at")
     op.drop_column("batch_windows", "cancels_jobs")
     op.alter_column("batch_windows", "problems", new_column_name="create_refusals")
     op.drop_column("batch_windows", "problem")
     op.drop_column("batch_windows", "enqueued_tokens")
 
-    op.drop_index("ix_documents_created_at", "documents")
+    op.drop_index("ix_documents_keeps_bytes", "documents")
+    op.drop_column("documents", "bytes_deleted_at")
     op.execute("UPDATE job_requests SET body = '{}' WHERE body IS NULL")  # deleted for good; the old code wants a text
     op.alter_column("job_requests", "body", nullable=False)
     op.drop_index(op.f("ix_jobs_retry_of"), "jobs")
-    op.drop_index("ix_jobs_finished_at", "jobs")
+    op.drop_index("ix_jobs_keeps_request", "jobs")
+    op.drop_column("jobs", "request_deleted_at")
     op.drop_index("ix_jobs_due", "jobs")
     op.drop_index("ix_jobs_claim_by_deadline", "jobs")
     # A job with a deadline becomes one that waits its time: the nearest of the strategies that remain.

@@ -25,7 +25,7 @@ def test_open_window_leaves_queue_untouched_when_short(session: Session, parts: 
     queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 2)
     with pytest.raises(InsufficientJobs) as refused:
         open_one(session, parts, queue_id)
-    assert refused.value.detail == {"needed": 3, "available": 2}
+    assert refused.value.detail == {"needed": 3, "available": 2, "reason": "short"}
     assert session.scalars(select(Job.status).where(Job.id.in_(job_ids))).all() == [JobStatus.QUEUED] * 2
     assert session.scalar(select(func.count()).select_from(BatchWindow)) == 0
 

@@ -15,7 +15,7 @@ from webapp.services import heartbeat
 
 
 def tick(session: Session, parts: Parts, beat: heartbeat.Beat | None = None) -> None:
-    heartbeat.tick(session, parts.settings, parts.profiles, parts.n8n, beat or heartbeat.Beat())
+    heartbeat.tick(session, parts, beat or heartbeat.Beat())
 
 
 def test_a_full_queue_nudges_n8n_once_until_something_changes(session: Session, parts: Parts, n8n: FakeN8n) -> None:
@@ -47,9 +47,7 @@ def test_a_leader_that_stumbles_leaves_the_lead_to_the_next(tables: Engine, part
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(heartbeat, "tick", stumble)
-        heartbeat.run(
-            tables, parts.settings, parts.profiles, parts.n8n, should_stop=lambda _: next(beats, True)
-        )  # fmt: skip
+        heartbeat.run(tables, parts, should_stop=lambda _: next(beats, True))
     with tables.connect() as connection:
         assert connection.execute(select(func.pg_try_advisory_lock(heartbeat.LEADER_LOCK))).scalar_one()
         connection.execute(select(func.pg_advisory_unlock_all()))

@@ -6,43 +6,72 @@ from typing import Any
 
 import pytest
 
-from webapp.domain.policy import QueueState, readiness
-from webapp.domain.states import BatchStrategy, JobStatus, WindowStatus
-from webapp.domain.waiting import Waiting
+from webapp.domain.backoff import back_off_seconds
+from webapp.domain.policy import Deadlines, QueueState, readiness
+from webapp.domain.states import BatchStrategy, WindowStatus
 from webapp.domain.windows import Step, create_is_lost, next_step
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def judge(**more: Any) -> tuple[bool, int, str]:
+def state(**more: Any) -> QueueState:
     given = {
-        "strategy": BatchStrategy.COUNT_ONLY,
-        "queued": 2,
-        "size": 3,
-        "max_wait_seconds": 60,
-        "oldest_age_seconds": 90,
-    }
-    found = readiness(QueueState(**(given | more)), NOW)
+        "strategy": BatchStrategy.COUNT_ONLY, "queued": 2, "size": 3, "max_wait_seconds": 60,
+        "oldest_queued_at": NOW - timedelta(seconds=90),
+    }  # fmt: skip
+    return QueueState(**(given | more))
+
+
+def judge(*, flush: bool = False, **more: Any) -> tuple[bool, int, str]:
+    found = readiness(state(**more), NOW, flush=flush)
     return found.ready, found.take, found.reason
 
 
 @pytest.mark.parametrize(
-    ("state", "judged"),
+    ("given", "judged"),
     [
         ({}, (False, 0, "short")),
         ({"queued": 3}, (True, 3, "full")),
         ({"queued": 9}, (True, 3, "full")),
-        ({"queued": 0, "oldest_age_seconds": None}, (False, 0, "empty")),
+        ({"queued": 0, "oldest_queued_at": None}, (False, 0, "empty")),
         ({"strategy": BatchStrategy.COUNT_OR_WAIT}, (True, 2, "waited")),
-        ({"strategy": BatchStrategy.COUNT_OR_WAIT, "oldest_age_seconds": 59}, (False, 0, "short")),
+        ({"strategy": BatchStrategy.DEADLINE}, (True, 2, "waited")),
+        (
+            {"strategy": BatchStrategy.COUNT_OR_WAIT, "oldest_queued_at": NOW - timedelta(seconds=59)},
+            (False, 0, "short"),
+        ),
         ({"has_ridden": True}, (True, 2, "waited")),
         ({"queued": 3, "is_held": True}, (False, 0, "held")),
+        ({"has_ridden": True, "is_held": True}, (False, 0, "held")),
         ({"queued": 3, "not_before": NOW + timedelta(seconds=1)}, (False, 0, "not_before")),
         ({"queued": 3, "not_before": NOW}, (True, 3, "full")),
+        ({"queued": 3, "has_room": False}, (False, 0, "no_room")),
+        ({"flush": True}, (True, 2, "flushed")),
+        ({"flush": True, "queued": 9}, (True, 3, "flushed")),
+        ({"flush": True, "not_before": NOW + timedelta(seconds=1)}, (True, 2, "flushed")),
+        ({"flush": True, "is_held": True}, (False, 0, "held")),
+        ({"flush": True, "queued": 0}, (False, 0, "empty")),
     ],
 )
-def test_when_a_window_may_open(state: dict[str, Any], judged: tuple[bool, int, str]) -> None:
-    assert judge(**state) == judged
+def test_when_a_window_may_open(given: dict[str, Any], judged: tuple[bool, int, str]) -> None:
+    assert judge(**given) == judged
+
+
+def test_a_deadline_leaves_time_to_cancel_and_to_run_now() -> None:
+    deadlines = Deadlines(cancel_allowance=600, sync_allowance=1200)
+    need_by = NOW + timedelta(hours=1)
+    assert deadlines.cut_off(need_by) == NOW + timedelta(minutes=30)
+    assert deadlines.last_call(need_by) == NOW + timedelta(minutes=40)
+    assert deadlines.past_cut_off(NOW + timedelta(minutes=30)) == need_by
+    assert deadlines.past_last_call(NOW + timedelta(minutes=40)) == need_by
+
+
+def test_waits_grow_up_to_the_most_and_never_come_in_step() -> None:
+    waits = [back_off_seconds(failures, first=15, most=300) for failures in range(1, 100)]
+    assert 15 <= waits[0] < 18.75
+    assert 30 <= waits[1] < 37.5
+    assert all(300 <= wait <= 375 for wait in waits[5:])
+    assert len(set(waits)) > 90
 
 
 def window(**columns: Any) -> Any:
@@ -69,13 +98,21 @@ def test_the_steps_of_an_open_window(columns: dict[str, Any], step: Step) -> Non
     assert next_step(window(**columns)) is step
 
 
+def test_a_window_that_is_cancelled_before_a_create_is_out_has_no_step() -> None:
+    assert next_step(window(input_file_id="f", cancel_requested_at=NOW)) is None
+
+
+def test_a_window_that_is_cancelled_while_a_create_is_out_is_looked_for() -> None:
+    assert next_step(window(input_file_id="f", create_offered_at=NOW, cancel_requested_at=NOW)) is Step.FIND
+
+
 @pytest.mark.parametrize(
     ("columns", "step"),
     [
         ({"provider_status": "in_progress"}, Step.POLL),
         ({"provider_status": "in_progress", "cancel_requested_at": NOW}, Step.CANCEL),
         ({"provider_status": "cancelling", "cancel_requested_at": NOW, "cancel_asked_at": NOW}, Step.POLL),
-        *[({"provider_status": end}, Step.INGEST) for end in ("completed", "failed", "expired", "cancelled")],
+        *[({"provider_status": end}, Step.INGEST) for end in ("completed", "failed", "expired", "cancelled", "gone")],
         ({"provider_status": "completed", "cancel_requested_at": NOW}, Step.INGEST),
     ],
 )
@@ -94,26 +131,3 @@ def test_an_ended_window_has_no_step() -> None:
 def test_a_create_is_lost_after_its_grace_from_the_end_of_the_lease() -> None:
     assert not create_is_lost(NOW, NOW + timedelta(seconds=299), 300)
     assert create_is_lost(NOW, NOW + timedelta(seconds=300), 300)
-
-
-@pytest.mark.parametrize(
-    ("known", "words"),
-    [
-        ({"status": JobStatus.CREATED}, "as many jobs as allowed"),
-        ({"status": JobStatus.CREATED, "dispatched_at": NOW}, "handed to n8n"),
-        (
-            {"status": JobStatus.CREATED, "not_before": NOW + timedelta(seconds=5), "attempt": 2},
-            "attempt 2 starts at 12:00",
-        ),
-        ({"status": JobStatus.QUEUED, "queued": 2, "size": 3}, "2 of 3 jobs wait; a window opens when it is full."),
-        ({"status": JobStatus.QUEUED, "queued": 2, "size": 3, "opens_at": NOW + timedelta(seconds=9)}, "or at 12:00"),
-        ({"status": JobStatus.QUEUED, "queued": 2, "size": 3, "opens_at": NOW}, "the wait is over"),
-        ({"status": JobStatus.QUEUED, "queued": 3, "size": 3}, "about to open"),
-        ({"status": JobStatus.QUEUED, "queued": 3, "size": 3, "is_held": True}, "held by an administrator"),
-        ({"status": JobStatus.CLAIMED, "window_id": 4}, "Window 4 is being handed"),
-        ({"status": JobStatus.PROCESSING, "window_id": 4, "provider_status": "in_progress"}, "it says: in progress"),
-        ({"status": JobStatus.PROCESSING}, "The provider is working on it."),
-    ],
-)
-def test_each_reason_to_wait_has_its_sentence(known: dict[str, Any], words: str) -> None:
-    assert words in Waiting(now=NOW, time_of="12:00", **known).sentence

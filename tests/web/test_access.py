@@ -31,6 +31,14 @@ TABLE = {
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
     ("GET", "/admin"): (404, 404, 404, 200),
     ("GET", "/admin/windows/<int:window_id>"): (404, 404, 404, 200),
+    ("POST", "/admin/windows/<int:window_id>/cancel"): (404, 404, 404, 303),
+    ("POST", "/admin/windows/<int:window_id>/retry"): (404, 404, 404, 303),
+    ("GET", "/admin/queues/<int:queue_id>"): (404, 404, 404, 200),
+    ("POST", "/admin/queues/<int:queue_id>/hold"): (404, 404, 404, 303),
+    ("POST", "/admin/queues/<int:queue_id>/resume"): (404, 404, 404, 303),
+    ("POST", "/admin/queues/<int:queue_id>/flush"): (404, 404, 404, 303),
+    ("POST", "/admin/jobs/<int:job_id>/retry"): (404, 404, 404, 303),
+    ("GET", "/admin/audit"): (404, 404, 404, 200),
     ("POST", "/api/v1/jobs"): (401, 401, 401, 401),  # a session counts for nothing there
     ("GET", "/api/v1/jobs/<int:job_id>"): (401, 401, 401, 401),
     ("POST", "/login"): (422, 422, 422, 422),
@@ -55,7 +63,9 @@ def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, p
     for (method, rule), expected in TABLE.items():
         if person != "anonymous":
             client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
-        path = rule.replace("<int:job_id>", "1").replace("<int:window_id>", "1").replace("<int:token_id>", "999")
+        path = rule.replace("<int:token_id>", "999")
+        for name in ("job", "window", "queue"):
+            path = path.replace(f"<int:{name}_id>", "1")
         found = client.open(path, method=method).status_code
         assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"
 

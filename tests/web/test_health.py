@@ -27,7 +27,7 @@ def test_readyz_names_what_is_missing(client: FlaskClient, tables: Any, n8n: Fak
 
 
 def test_readyz_is_ok_while_the_heartbeat_beats(client: FlaskClient, session: Session, parts: Parts) -> None:
-    heartbeat.tick(session, parts.settings, parts.profiles, parts.n8n, heartbeat.Beat())
+    heartbeat.tick(session, parts, heartbeat.Beat())
     assert client.get("/readyz").json["status"] == "ok"
 
 

@@ -59,6 +59,12 @@ class Answer:
         return 400 <= self.status_code < 500 and self.status_code != 408
 
     @property
+    def is_refusal_for_good(self) -> bool:
+        """A definite refusal that neither time nor a better key mends: the request itself is wrong."""
+        is_quota = "token_limit" in f"{self.error_code} {self.error_message}".lower()
+        return self.status_code in (400, 404, 405, 413, 415, 422) and not is_quota
+
+    @property
     def may_have_been_paid(self) -> bool:
         """No answer came, but the provider may have worked: a time-out, a connection that broke."""
         return self.status_code == 0 and self.error_code not in NEVER_SENT_CODES

@@ -61,5 +61,11 @@ class UnavailableService(SluiceError):
     is_unreachable = True  # False: it answered, but with a refusal
 
 
+class DeniedFile(UnavailableService):
+    """The provider says that it has no such file."""
+
+    is_unreachable = False
+
+
 class InvalidProfile(SluiceError):
     """A profile file is wrong."""

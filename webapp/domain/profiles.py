@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from webapp.domain.errors import InvalidInput, InvalidProfile
-from webapp.domain.fields import DocumentField, Key, Part, ProfileField, SelectField
+from webapp.domain.fields import DatetimeField, DocumentField, Key, Part, ProfileField, SelectField
 from webapp.domain.states import BatchStrategy, ExecutionMode
 
 EXECUTION_MODE = "executionMode"
@@ -99,6 +99,11 @@ class Profile(Part):
                 raise ValueError(f"{key} must be a select field")
             if unknown := set(field.values) - set(words):
                 raise ValueError(f"{key} has options that Sluice does not know: {', '.join(sorted(unknown))}")
+        need_by, strategies = self.field(NEED_BY), self.field(BATCH_STRATEGY)
+        if need_by is not None and not isinstance(need_by, DatetimeField):
+            raise ValueError(f"{NEED_BY} must be a datetime field")
+        if strategies and BatchStrategy.DEADLINE in strategies.values and need_by is None:
+            raise ValueError(f"the strategy deadline needs the field {NEED_BY}, of type datetime")
         for field in self.fields:
             default = field.default
             if default not in (None, ()):

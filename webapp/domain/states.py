@@ -61,6 +61,7 @@ class ProviderStatus(StrEnum):
     EXPIRED = "expired"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+    GONE = "gone"  # our word: it has long denied that it has this batch
 
 
 _C, _Q, _CL, _P = JobStatus.CREATED, JobStatus.QUEUED, JobStatus.CLAIMED, JobStatus.PROCESSING
@@ -89,5 +90,6 @@ TERMINAL_WINDOWS = frozenset(
     {WindowStatus.COMPLETED, WindowStatus.FAILED, WindowStatus.EXPIRED, WindowStatus.CANCELLED}
 )
 TERMINAL_AT_PROVIDER = frozenset(
-    {ProviderStatus.COMPLETED, ProviderStatus.FAILED, ProviderStatus.EXPIRED, ProviderStatus.CANCELLED}
-)
+    {ProviderStatus.COMPLETED, ProviderStatus.FAILED, ProviderStatus.EXPIRED, ProviderStatus.CANCELLED,
+     ProviderStatus.GONE}
+)  # fmt: skip

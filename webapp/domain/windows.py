@@ -55,8 +55,17 @@ def next_step(window: WindowRow) -> Step | None:
     if window.status is WindowStatus.OPEN:
         if window.create_offered_at:
             return Step.FIND
+        if window.cancel_requested_at:
+            return None  # no create is out: it is ended where the wish is looked after
         return Step.CREATE if window.input_file_id else Step.UPLOAD_INPUT
     return None
+
+
+# A create that is refused for good so many times in a row will not be taken at the next try either.
+MOST_CREATE_REFUSALS = 5
+# "There is no such batch" and "no such file" are believed only after so many tries: providers have had incidents
+# of hours in which they denied what they had (`docs/decisions.md`).
+MOST_DENIALS = 20
 
 
 def create_is_lost(create_lease_until: datetime, now: datetime, grace_seconds: int) -> bool:

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import httpx2
 from openai import NotFoundError, OpenAI, OpenAIError
+from openai.types.file_create_params import ExpiresAfter
 
-from webapp.domain.errors import UnavailableService
+from webapp.domain.errors import DeniedFile, UnavailableService
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 300.0
+DELETE_TIMEOUT_SECONDS = 10.0  # nobody waits for it
+# A safety net for an upload that we never heard of: OpenAI takes 1 hour to 30 days, Azure 14 to 30 days.
+BATCH_INPUT_EXPIRES: ExpiresAfter = {"anchor": "created_at", "seconds": 30 * 86_400}
 
 
 class _ReportingFile(io.FileIO):
@@ -39,7 +43,9 @@ class ProviderFiles:
         """
         try:
             with _ReportingFile(path, on_progress) as file:
-                return self._client.files.create(file=(path.name, file), purpose="batch").id
+                return self._client.files.create(
+                    file=(path.name, file), purpose="batch", expires_after=BATCH_INPUT_EXPIRES
+                ).id
         except OpenAIError as error:
             raise UnavailableService(f"The provider did not take the input file: {error}") from error
 
@@ -54,7 +60,8 @@ class ProviderFiles:
     def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
         """Stream a file to `path`; `on_progress` is called after each MiB.
 
-        Raises UnavailableService, also when fewer bytes came than the file object says.
+        Raises UnavailableService, also when fewer bytes came than the file object says; DeniedFile when the
+        provider says that there is none.
         """
         try:
             expected = self._client.files.retrieve(file_id).bytes
@@ -62,6 +69,8 @@ class ProviderFiles:
                 for chunk in answer.iter_bytes(CHUNK_BYTES):
                     file.write(chunk)
                     on_progress()
+        except NotFoundError as error:
+            raise DeniedFile(f"The provider says that it has no file {file_id}.") from error
         except (OpenAIError, httpx2.HTTPError) as error:
             raise UnavailableService(f"The provider did not hand out {file_id}: {error}") from error
         if path.stat().st_size != expected:
@@ -70,7 +79,7 @@ class ProviderFiles:
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is fine. Raises UnavailableService."""
         try:
-            self._client.files.delete(file_id)
+            self._client.files.delete(file_id, timeout=DELETE_TIMEOUT_SECONDS)
         except NotFoundError:
             pass
         except OpenAIError as error:

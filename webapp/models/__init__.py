@@ -9,7 +9,7 @@ from webapp.models.operation import AuditEvent, ClockOffset, ExecutionFailure, H
 from webapp.models.user import ApiToken, User
 
 __all__ = [
-    "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "ClockOffset", "Document", "ExecutionFailure", "Heartbeat", "Job",
-    "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion", "Queue",
-    "RetentionReceipt", "StrayBatch", "User", "WindowEvent",
+    "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "ClockOffset", "Document", "ExecutionFailure",
+    "Heartbeat", "Job", "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry",
+    "ProfileVersion", "Queue", "RetentionReceipt", "StrayBatch", "User", "WindowEvent",
 ]  # fmt: skip

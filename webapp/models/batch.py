@@ -70,6 +70,7 @@ class BatchWindow(Base):
     cancel_requested_at: Mapped[datetime | None]  # a wish; the window ends when the provider has
     cancels_jobs: Mapped[bool] = mapped_column(server_default="false")  # its jobs, too; else they go back
     cancel_asked_at: Mapped[datetime | None]  # the provider was asked
+    files_deleted_at: Mapped[datetime | None]  # at the provider, by retention
     cut_off_at: Mapped[datetime | None]  # strategy deadline: then it is cancelled, so that due jobs can run now
 
     queue: Mapped[Queue] = relationship()
@@ -82,7 +83,11 @@ class BatchWindow(Base):
         CheckConstraint("status <> 'submitted' OR provider_batch_id IS NOT NULL", name="submitted_has_provider_batch"),
         CheckConstraint("job_count >= 1", name="job_count_positive"),
         Index("ix_batch_windows_due", "due_at", "id", postgresql_where=text("finished_at IS NULL")),
-        Index("ix_batch_windows_finished_at", "finished_at"),
+        Index(
+            "ix_batch_windows_keeps_files",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND files_deleted_at IS NULL"),
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index
+from sqlalchemy import text as sql  # the model has a column of that name
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.models.base import Base, BigInt, CreatedAt, Id
@@ -24,6 +25,9 @@ class Document(Base):
     text: Mapped[str] = mapped_column(deferred=True)  # extracted once, at upload; "" for a scan
     provider_file_id: Mapped[str | None]  # set when the file itself is sent instead of its text
     created_at: Mapped[CreatedAt]
-    deleted_at: Mapped[datetime | None]  # from then on nobody may use it; its bytes follow (a receipt says when)
+    deleted_at: Mapped[datetime | None]  # from then on nobody may use it
+    bytes_deleted_at: Mapped[datetime | None]  # … and here it is gone from the blob store and from the provider
 
-    __table_args__ = (Index("ix_documents_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_documents_keeps_bytes", "created_at", postgresql_where=sql("bytes_deleted_at IS NULL")),
+    )

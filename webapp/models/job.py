@@ -57,6 +57,7 @@ class Job(Base):
     first_started_at: Mapped[datetime | None]  # the sync deadline runs from here
     started_at: Mapped[datetime | None]  # this attempt
     finished_at: Mapped[datetime | None]
+    request_deleted_at: Mapped[datetime | None]  # by retention
     failure_code: Mapped[str | None]
     failure_message: Mapped[str | None]  # a sentence for the person who reads the job page
 
@@ -75,14 +76,24 @@ class Job(Base):
         CheckConstraint("attempt >= 1", name="attempt_positive"),
         # The claim: the oldest queued jobs of one queue.
         Index("ix_jobs_claim", "queue_id", "queued_at", "id", postgresql_where=text("status = 'queued'")),
-        Index("ix_jobs_claim_by_deadline", "queue_id", "need_by", "queued_at", "id",
-              postgresql_where=text("status = 'queued' AND need_by IS NOT NULL")),
+        Index(
+            "ix_jobs_claim_by_deadline",
+            "queue_id",
+            "need_by",
+            "queued_at",
+            "id",
+            postgresql_where=text("status = 'queued' AND need_by IS NOT NULL"),
+        ),
         # The heartbeat: whose time is running out, what is to be dispatched, and whose lease may have ended.
         Index("ix_jobs_dispatch", "id", postgresql_where=text("status = 'created'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index("ix_jobs_due", "need_by", postgresql_where=text("need_by IS NOT NULL AND finished_at IS NULL")),
-        # Retention: what ended long ago.
-        Index("ix_jobs_finished_at", "finished_at"),
+        # Retention: whose request is still there.
+        Index(
+            "ix_jobs_keeps_request",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND request_deleted_at IS NULL"),
+        ),
         # The history page: newest first, for one user and for all.
         Index("ix_jobs_user_newest", "user_id", text("id DESC")),
     )

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from webapp.domain.errors import StaleLease
+from webapp.domain.errors import StaleLease, UnavailableService
 from webapp.domain.windows import LEASE_SECONDS, Step
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.services import lifecycle
 from webapp.services.clock import clock
-from webapp.services.windows import hold_lease, release_lease, renew_lease
+from webapp.services.windows import hold_lease, postpone_step, release_lease, renew_lease
 
 
 class LeaseKeeper:
@@ -44,7 +44,11 @@ def upload_input(session: Session, files: ProviderFiles, *, window_id: int, toke
         write_input(session, window_id, path)
         session.commit()  # no network call inside a transaction
         size = path.stat().st_size
-        file_id = files.upload_batch_input(path, keeper)
+        try:
+            file_id = files.upload_batch_input(path, keeper)
+        except UnavailableService as error:
+            postpone_step(session, window_id, token, Step.UPLOAD_INPUT, error.message)
+            raise
     try:
         window = hold_lease(session, window_id, token, Step.UPLOAD_INPUT)
     except StaleLease:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.answers import MOST_COUNTED
 from webapp.domain.batch_lines import Line, read_line
+from webapp.domain.errors import DeniedFile, UnavailableService
 from webapp.domain.outputs import output_fault
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Output
@@ -29,7 +30,7 @@ from webapp.domain.states import (
     ItemOutcome,
     JobStatus,
 )
-from webapp.domain.windows import Step
+from webapp.domain.windows import MOST_DENIALS, Step
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
@@ -37,7 +38,7 @@ from webapp.services.batch_files import LeaseKeeper
 from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
 from webapp.services.clock import clock
 from webapp.services.ingest import milliseconds, result_row
-from webapp.services.windows import hold_lease
+from webapp.services.windows import hold_lease, postpone_step
 
 CHUNK_LINES = 1000
 
@@ -57,19 +58,41 @@ def ingest_window(
         provider_ms=_provider_ms(window), provider_got_it_at=window.submitted_at or window.opened_at,
     )  # fmt: skip
     file_ids = [file_id for file_id in (window.output_file_id, window.error_file_id) if file_id]
+    denials = window.problems
     session.commit()
     keeper = LeaseKeeper(session, window_id, token, Step.INGEST)
     if items is not None:
         _apply_lines(run, (read_line(item) for item in items), keeper)
     else:
         with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-            paths = [Path(folder) / str(number) for number in range(len(file_ids))]
-            for file_id, path in zip(file_ids, paths, strict=True):
-                files.download(file_id, path, keeper)
+            try:
+                paths = _download(run, files, file_ids, Path(folder), keeper, denials)
+            except UnavailableService as error:
+                postpone_step(session, window_id, token, Step.INGEST, error.message)
+                raise
             for path in paths:
                 with path.open("rb") as file:
                     _apply_lines(run, (read_line(line) for line in file if line.strip()), keeper)
     return settle(run)
+
+
+def _download(
+    run: Ingest, files: ProviderFiles, file_ids: Sequence[str], folder: Path, keeper: LeaseKeeper, denials: int
+) -> list[Path]:
+    """All of the files, before any line is applied: a file that is cut short is fetched again, not half used."""
+    paths: list[Path] = []
+    for file_id in file_ids:
+        path = folder / str(len(paths))
+        try:
+            files.download(file_id, path, keeper)
+        except DeniedFile:
+            if denials + 1 < MOST_DENIALS:
+                raise
+            run.has_lost_file = True
+            run.strange.append(f"the provider no longer has {file_id}: what it answered there is lost")
+        else:
+            paths.append(path)
+    return paths
 
 
 def _apply_lines(run: Ingest, lines: Iterator[Line | None], keeper: LeaseKeeper) -> None:
@@ -130,11 +153,13 @@ def _items(run: Ingest, custom_ids: Sequence[str]) -> dict[str, Any]:
     rows = run.session.execute(
         select(
             BatchItem.custom_id, BatchItem.job_id, BatchItem.attempt, BatchItem.outcome, Job.status, Job.created_at,
-            Job.profile_version_id, JobRequest.model, keys.label("answer_keys"),
+            Job.attempt.label("job_attempt"), Job.profile_version_id, JobRequest.model, keys.label("answer_keys"),
         )
         .join(Job, Job.id == BatchItem.job_id)
         .join(JobRequest, JobRequest.job_id == Job.id)
         .where(BatchItem.window_id == run.window_id, BatchItem.custom_id == func.any(list(custom_ids)))
+        .order_by(Job.id)
+        .with_for_update(of=Job)  # a job whose deadline moved it to sync may be answered there at this moment
     )  # fmt: skip
     return {row.custom_id: row for row in rows}
 
@@ -174,6 +199,11 @@ def _close_items(run: Ingest, lines: Sequence[Line]) -> None:
 def _end_jobs(run: Ingest, fresh: Sequence[tuple[Line, Any]], now: datetime) -> None:
     actor = f"window:{run.window_id}"
     good = {item.job_id: (line, item) for line, item in fresh if line.answer.is_good}
+    ledger.record(run.session, [  # its next attempt is under way in sync, and may be paid, too
+        ledger.lost_entry(job_id, item.job_attempt, now)
+        for job_id, (_, item) in good.items()
+        if item.attempt < item.job_attempt and item.status is JobStatus.PROCESSING
+    ])  # fmt: skip
     completed = lifecycle.finish_jobs(
         run.session, list(good), JobStatus.COMPLETED, now=now, actor=actor, reason="answered"
     )

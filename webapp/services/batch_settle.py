@@ -21,17 +21,18 @@ from webapp.domain.profiles import Output
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
 from webapp.domain.windows import Step
 from webapp.models import BatchItem, BatchWindow, Job
-from webapp.services import lifecycle
+from webapp.services import ledger, lifecycle
 from webapp.services.clock import clock
 from webapp.services.windows import hold_lease
 
 PAUSE_SECONDS = (30, 60, 120, 300)  # after "token limit" and "cannot find file", by how often the jobs came back
-ITEMS_LEFT_OPEN = {
-    # how the provider ended: what became of an item without a line
-    ProviderStatus.COMPLETED: ItemOutcome.MISSING,
-    ProviderStatus.EXPIRED: ItemOutcome.EXPIRED,
-    ProviderStatus.CANCELLED: ItemOutcome.RELEASED,
-    ProviderStatus.FAILED: ItemOutcome.RELEASED,
+ENDS = {
+    # how the provider ended: how the window ends, and what became of an item without a line
+    ProviderStatus.COMPLETED: (WindowStatus.COMPLETED, ItemOutcome.MISSING),
+    ProviderStatus.EXPIRED: (WindowStatus.EXPIRED, ItemOutcome.EXPIRED),
+    ProviderStatus.CANCELLED: (WindowStatus.CANCELLED, ItemOutcome.RELEASED),
+    ProviderStatus.FAILED: (WindowStatus.FAILED, ItemOutcome.RELEASED),
+    ProviderStatus.GONE: (WindowStatus.FAILED, ItemOutcome.MISSING),
 }
 
 
@@ -48,6 +49,7 @@ class Ingest:
     provider_got_it_at: datetime
     outputs: dict[int, Output] = field(default_factory=dict)  # by profile version
     strange: list[str] = field(default_factory=list)  # lines that are not ours, second answers
+    has_lost_file: bool = False  # the provider no longer has a result file: answers in it may have been paid
 
 
 def settle(run: Ingest) -> dict[str, int]:
@@ -57,9 +59,12 @@ def settle(run: Ingest) -> dict[str, int]:
     now = clock(session)
     end = ProviderStatus(window.provider_status or "")
     errors = validation_errors(window.provider_batch) if end is ProviderStatus.FAILED else []
+    window_end, item_end = ENDS[end]
     _refuse_named_lines(run, errors, now)
-    lifecycle.close_open_items(session, run.window_id, ITEMS_LEFT_OPEN[end])
-    _return_or_end(run, now)
+    lifecycle.close_open_items(session, run.window_id, item_end)
+    if run.has_lost_file or end is ProviderStatus.GONE:
+        ledger.record_lost_batch_answers(session, run.window_id, now)
+    _return_or_end(run, window, now, why=_sentence(errors))
     if end is ProviderStatus.FAILED:
         _pause_queue(window, errors, now)
     else:
@@ -68,7 +73,7 @@ def settle(run: Ingest) -> dict[str, int]:
     window.needs_attention = _attention(run, window, counts)
     session.flush()
     lifecycle.move_window(
-        session, run.window_id, WindowStatus(end.value), now=now, actor="app", event="settled", detail=counts,
+        session, run.window_id, window_end, now=now, actor="app", event="settled", detail=counts,
         values={"failure_message": _sentence(errors)},
     )  # fmt: skip
     session.commit()
@@ -96,20 +101,24 @@ def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: d
     fail_with_item_error(run, [row.job_id for row in rows], now, reason="validation refused its line")
 
 
-def _return_or_end(run: Ingest, now: datetime) -> None:
+def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str | None) -> None:
     actor, settings = f"window:{run.window_id}", run.settings
+    jobs = lifecycle.unsettled_jobs(run.session, run.window_id)
+    if window.cancels_jobs:
+        lifecycle.cancel_unrun_jobs(run.session, run.window_id, jobs, now=now)
+        return
     released: list[Any] = []
     used: list[int] = []
     exhausted: list[int] = []
     expired: list[int] = []
-    for job in lifecycle.unsettled_jobs(run.session, run.window_id):
+    for job in jobs:
         if job.outcome is ItemOutcome.RELEASED:
             released.append(job)
         elif job.attempt < settings.max_attempts:
             used.append(job.job_id)
         else:
             (expired if job.outcome is ItemOutcome.EXPIRED else exhausted).append(job.job_id)
-    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now)
+    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, why=why)
     lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
     for job_ids, target, code, message in (
         (exhausted, JobStatus.FAILED, "no_answer",
@@ -141,6 +150,8 @@ def _outcomes(session: Session, window_id: int) -> dict[str, int]:
 
 def _attention(run: Ingest, window: BatchWindow, counts: Mapping[str, int]) -> str | None:
     faults = list(run.strange[:20])
+    if window.provider_status == ProviderStatus.GONE:
+        faults.append(f"the provider no longer knows {window.provider_batch_id}: what it answered is lost")
     if len(run.strange) > 20:
         faults.append(f"and {len(run.strange) - 20} more")
     if sum(counts.values()) != window.job_count:
@@ -155,8 +166,10 @@ def _sentence(errors: Sequence[Mapping[str, Any]]) -> str | None:
 
 def fail_with_item_error(run: Ingest, job_ids: Sequence[int], now: datetime, *, reason: str) -> None:
     own_item = and_(BatchItem.job_id == Job.id, BatchItem.window_id == run.window_id)
+    own_attempt = select(BatchItem.attempt).where(own_item).scalar_subquery()
     lifecycle.finish_jobs(
         run.session, job_ids, JobStatus.FAILED, now=now, actor=f"window:{run.window_id}", reason=reason,
+        conditions=[Job.attempt == own_attempt],  # an error of an earlier attempt ends nothing
         values={
             "failure_code": select(BatchItem.error_code).where(own_item).scalar_subquery(),
             "failure_message": select(BatchItem.error_message).where(own_item).scalar_subquery(),

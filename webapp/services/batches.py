@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, text, true
+from sqlalchemy import func, or_, select, text, true
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.errors import InsufficientJobs, NotFound
 from webapp.domain.policy import QueueState, Readiness, readiness
-from webapp.domain.states import JobStatus, WindowStatus
-from webapp.models import BatchWindow, Job, Queue
+from webapp.domain.states import BatchStrategy, JobStatus, WindowStatus
+from webapp.models import BatchWindow, Job, JobRequest, Queue
 from webapp.services import lifecycle
 from webapp.services.clock import clock
 from webapp.services.registry import Profiles
 
 QUEUE_LOCK = 7_302  # advisory lock class; the second key is the queue's id
-
-
+MODEL_LOCK = 7_303  # … the hash of the model
+BLOCKED = {
+    "held": "This queue is held: it opens no window until it is resumed.",
+    "not_before": "This queue pauses because the provider asked for it.",
+    "no_room": "The provider's allowance of enqueued tokens is used up for now.",
+}
 LINE_OVERHEAD_BYTES = 200  # custom_id, method, url and punctuation of one JSONL line
 
 
@@ -30,67 +34,82 @@ class QueueView:
     """One queue as the internal API and the admin page see it."""
 
     queue: Queue
-    queued: int
-    size: int  # jobs in a full window
-    max_wait_seconds: int
+    state: QueueState
     oldest_age_seconds: float
     readiness: Readiness
 
 
 def list_queues(session: Session, settings: Settings, profiles: Profiles) -> list[QueueView]:
-    """Every queue that has jobs waiting, with the policy's judgement of it now."""
+    """Every queue that has jobs waiting or is held, with the policy's judgement of it now."""
     now = clock(session)
-    oldest = _waiting(Queue.id).add_columns(Job.queued_at, Job.has_ridden).limit(1).lateral()
+    oldest = _waiting(Queue.id).add_columns(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
+    oldest = oldest.join(JobRequest, JobRequest.job_id == Job.id).limit(1).lateral()
     counted = select(func.count().label("n")).where(*_is_waiting(Queue.id)).lateral()
     rows = session.execute(
-        select(Queue, counted.c.n, oldest.c.queued_at, oldest.c.has_ridden)
+        select(Queue, counted.c.n, oldest.c.queued_at, oldest.c.has_ridden, oldest.c.most_input_tokens)
         .select_from(Queue)
-        .join(oldest, true())
+        .join(oldest, true(), isouter=True)
         .join(counted, true())
+        .where(or_(counted.c.n > 0, Queue.held_at.is_not(None)))
         .order_by(Queue.id)
     ).all()
+    enqueued = _enqueued_tokens(session, settings)
     views = []
-    for queue, queued, queued_at, has_ridden in rows:
+    for queue, queued, queued_at, has_ridden, tokens in rows:
         size, wait = _limits(session, settings, profiles, queue)
-        judged = readiness(_state(queue, queued, size, wait, queued_at, has_ridden, now), now)
-        views.append(QueueView(queue, queued, size, wait, (now - queued_at).total_seconds(), judged))
+        waiting = Waiting(queued, queued_at, bool(has_ridden), tokens or 0)
+        state = _state(settings, queue, size, wait, waiting, enqueued.get(queue.model, 0))
+        age = (now - queued_at).total_seconds() if queued_at else 0.0
+        views.append(QueueView(queue, state, age, readiness(state, now)))
     return views
+
+
+def queue_state(session: Session, settings: Settings, profiles: Profiles, queue: Queue) -> QueueState:
+    """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
+    size, wait = _limits(session, settings, profiles, queue)
+    enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
+    return _state(settings, queue, size, wait, _count(session, queue, size), enqueued)
 
 
 def open_window(
     session: Session, settings: Settings, profiles: Profiles, *,
-    queue_id: int, max_batch_size: int | None = None, job_ids: Sequence[int] | None = None, actor: str,
+    queue_id: int, max_batch_size: int | None = None, job_ids: Sequence[int] | None = None, flush: bool = False,
+    actor: str,
 ) -> BatchWindow:  # fmt: skip
     """Claim a full window of queued jobs, all or nothing. Commits.
 
     The policy is judged here, under the queue's lock; `max_batch_size` may only lower the size of a window;
-    with `job_ids` just these jobs are taken, all or none.
-    Raises NotFound, or InsufficientJobs (with `needed` and `available`): then nothing is changed.
+    with `job_ids` just these jobs are taken, all or none; `flush` takes what there is without the wait.
+    Raises NotFound, or InsufficientJobs (with `needed`, `available` and the policy's `reason`): then nothing is
+    changed.
     """
     # Openers of one queue take turns: with SKIP LOCKED alone two of them can each lock a part and both give up.
     session.execute(select(func.pg_advisory_xact_lock(QUEUE_LOCK, queue_id)))
     queue = session.get(Queue, queue_id, populate_existing=True)
     if queue is None:
         raise NotFound(f"There is no queue {queue_id}.")
+    if settings.max_enqueued_tokens:  # so do the openers of one model, which share its allowance
+        session.execute(select(func.pg_advisory_xact_lock(MODEL_LOCK, func.hashtext(queue.model))))
     now = clock(session)
-    size, wait = _limits(session, settings, profiles, queue)
-    size = min(size, max_batch_size or size)
-    available, oldest, has_ridden = _count(session, queue, size)
-    judged = readiness(_state(queue, available, size, wait, oldest, has_ridden, now), now)
-    if job_ids is not None and judged.reason not in ("held", "not_before"):
+    state = queue_state(session, settings, profiles, queue)
+    state = replace(state, size=min(state.size, max_batch_size or state.size))
+    judged = readiness(state, now, flush=flush)
+    if job_ids is not None and judged.reason not in BLOCKED:
         chosen = len(set(job_ids))
-        judged = Readiness(chosen <= size, chosen, "chosen")
+        judged = Readiness(chosen <= state.size, chosen, "chosen")
     if not judged.ready:
-        raise _insufficient(session, queue_id, size, available)
+        raise _insufficient(session, queue_id, state.size, state.queued, judged.reason)
     window = BatchWindow(
         queue_id=queue_id, status=WindowStatus.OPEN, job_count=judged.take, opened_because=judged.reason,
         opened_at=now, due_at=now,
     )  # fmt: skip
     session.add(window)
     session.flush()  # its id names the items
-    locked, window.job_count = _insert_items(session, settings, window.id, queue_id, judged.take, job_ids)
-    if locked < judged.take or window.job_count < (judged.take if job_ids is not None else 1):
-        raise _insufficient(session, queue_id, judged.take, locked)
+    placed = _insert_items(session, settings, window.id, queue, judged.take, job_ids, now)
+    if placed.locked < judged.take or placed.jobs < (judged.take if job_ids is not None else 1):
+        raise _insufficient(session, queue_id, judged.take, placed.locked, judged.reason)
+    window.job_count, window.enqueued_tokens = placed.jobs, placed.tokens
+    window.cut_off_at = settings.deadlines.cut_off(placed.first_need_by) if placed.first_need_by else None
     lifecycle.move_window_jobs(session, window.id, JobStatus.CLAIMED, now=now)
     lifecycle.write_window_event(
         session, window.id, "opened", now=now, actor=actor,
@@ -101,37 +120,55 @@ def open_window(
 
 
 def _insert_items(
-    session: Session, settings: Settings, window_id: int, queue_id: int, take: int, job_ids: Sequence[int] | None
-) -> tuple[int, int]:
-    """Lock the oldest queued jobs, in total order, and give each a place: (locked, placed).
+    session: Session, settings: Settings, window_id: int, queue: Queue, take: int, job_ids: Sequence[int] | None,
+    now: datetime,
+) -> Any:  # fmt: skip
+    """Lock the first queued jobs, in total order, and give each a place: (locked, jobs, tokens, first_need_by).
 
     The selection is materialised: `IN (SELECT … LIMIT n FOR UPDATE SKIP LOCKED)` may run it more than once and
-    take more than n. A window closes early at MAX_WINDOW_BYTES; what does not fit stays queued.
+    take more than n. A window closes early at MAX_WINDOW_BYTES and at MAX_ENQUEUED_TOKENS; what does not fit stays
+    queued. With a deadline the most urgent come first, and none whose time for a batch is over.
     """
+    by_deadline = queue.strategy is BatchStrategy.DEADLINE
     chosen = "AND id = ANY(:job_ids)" if job_ids is not None else ""
-    row = session.execute(
+    in_time = "AND need_by > :past_cut_off" if by_deadline else ""
+    order = "need_by, queued_at, id" if by_deadline else "queued_at, id"
+    enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
+    most_tokens = settings.max_enqueued_tokens
+    return session.execute(
         text(f"""
             WITH locked AS MATERIALIZED (
-                SELECT id, attempt, queued_at FROM jobs
-                WHERE queue_id = :queue_id AND status = 'queued' {chosen}
-                ORDER BY queued_at, id LIMIT :take
-                FOR UPDATE SKIP LOCKED
+                SELECT id, attempt, need_by, row_number() OVER () AS place FROM (
+                    SELECT id, attempt, need_by FROM jobs
+                    WHERE queue_id = :queue_id AND status = 'queued' {chosen} {in_time}
+                    ORDER BY {order} LIMIT :take
+                    FOR UPDATE SKIP LOCKED
+                ) AS first_jobs
             ), sized AS (
-                SELECT locked.id, locked.attempt,
-                       sum(r.body_bytes + :line_overhead) OVER (ORDER BY locked.queued_at, locked.id) AS bytes_so_far
+                SELECT locked.*, r.most_input_tokens AS tokens,
+                       sum(r.body_bytes + :line_overhead) OVER so_far AS bytes_so_far,
+                       sum(r.most_input_tokens) OVER so_far AS tokens_so_far
                 FROM locked JOIN job_requests r ON r.job_id = locked.id
+                WINDOW so_far AS (ORDER BY place)
+            ), fitting AS (
+                SELECT * FROM sized
+                WHERE bytes_so_far <= :max_bytes
+                  AND (CAST(:most_tokens AS bigint) IS NULL OR :enqueued + tokens_so_far <= CAST(:most_tokens AS bigint)
+                       -- one that is too large alone is for the provider to judge
+                       OR (:enqueued = 0 AND place = 1))
             ), placed AS (
                 INSERT INTO batch_items (custom_id, window_id, job_id, attempt)
-                SELECT 'w' || :window_id || '-j' || id || '-a' || attempt, :window_id, id, attempt
-                FROM sized WHERE bytes_so_far <= :max_bytes
-                RETURNING 1
+                SELECT 'w' || :window_id || '-j' || id || '-a' || attempt, :window_id, id, attempt FROM fitting
             )
-            SELECT (SELECT count(*) FROM locked) AS locked, (SELECT count(*) FROM placed) AS placed
-        """),  # noqa: S608  (`chosen` is one of two constants)
-        {"queue_id": queue_id, "take": take, "window_id": window_id, "line_overhead": LINE_OVERHEAD_BYTES,
-         "max_bytes": settings.max_window_bytes, **({"job_ids": list(job_ids)} if job_ids is not None else {})},
+            SELECT (SELECT count(*) FROM locked) AS locked, count(*) AS jobs, coalesce(sum(tokens), 0) AS tokens,
+                   min(need_by) AS first_need_by
+            FROM fitting
+        """),  # noqa: S608  (the parts that vary are constants)
+        {"queue_id": queue.id, "take": take, "window_id": window_id, "line_overhead": LINE_OVERHEAD_BYTES,
+         "max_bytes": settings.max_window_bytes, "most_tokens": most_tokens, "enqueued": enqueued,
+         **({"job_ids": list(job_ids)} if job_ids is not None else {}),
+         **({"past_cut_off": settings.deadlines.past_cut_off(now)} if by_deadline else {})},
     ).one()  # fmt: skip
-    return row.locked, row.placed
 
 
 def _is_waiting(queue_id: Any) -> tuple[Any, ...]:
@@ -139,7 +176,7 @@ def _is_waiting(queue_id: Any) -> tuple[Any, ...]:
 
 
 def _waiting(queue_id: Any) -> Any:
-    """The waiting jobs of a queue in the order of the claim (index ix_jobs_claim)."""
+    """The waiting jobs of a queue, oldest first (index ix_jobs_claim)."""
     return select().where(*_is_waiting(queue_id)).order_by(Job.queued_at, Job.id)
 
 
@@ -150,44 +187,53 @@ def _limits(session: Session, settings: Settings, profiles: Profiles, queue: Que
 
 
 @dataclass(frozen=True)
-class Depth:
-    """How full a queue is. `queued` is counted no further than a full window: a million more do not matter."""
+class Waiting:
+    """The jobs that wait in one queue: how many, and what is known of the oldest."""
 
     queued: int
-    size: int
-    max_wait_seconds: int
-    oldest_queued_at: datetime
-    has_ridden: bool
+    oldest_queued_at: datetime | None = None
+    has_ridden: bool = False
+    tokens: int = 0
 
 
-def queue_depth(session: Session, settings: Settings, profiles: Profiles, queue: Queue) -> Depth:
-    """How far this queue is from its next window."""
-    size, wait = _limits(session, settings, profiles, queue)
-    queued, oldest, has_ridden = _count(session, queue, size)
-    return Depth(queued, size, wait, oldest or clock(session), has_ridden)
-
-
-def _count(session: Session, queue: Queue, size: int) -> tuple[int, datetime | None, bool]:
-    oldest = session.execute(_waiting(queue.id).add_columns(Job.queued_at, Job.has_ridden).limit(1)).one_or_none()
+def _count(session: Session, queue: Queue, size: int) -> Waiting:
+    oldest = session.execute(
+        _waiting(queue.id).add_columns(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
+        .join(JobRequest, JobRequest.job_id == Job.id).limit(1)
+    ).one_or_none()  # fmt: skip
     some = select(Job.id).where(*_is_waiting(queue.id)).limit(size).subquery()
     queued = session.execute(select(func.count()).select_from(some)).scalar_one()
-    return (queued, oldest.queued_at, oldest.has_ridden) if oldest else (queued, None, False)
+    return Waiting(queued, *oldest) if oldest else Waiting(queued)
 
 
-def _state(
-    queue: Queue, queued: int, size: int, wait: int, oldest: datetime | None, has_ridden: bool, now: datetime
-) -> QueueState:
+def _state(settings: Settings, queue: Queue, size: int, wait: int, waiting: Waiting, enqueued: int) -> QueueState:
     """A job that has ridden keeps its place in the queue, so the oldest one tells whether there is any."""
+    most = settings.max_enqueued_tokens
     return QueueState(
-        strategy=queue.strategy, queued=queued, size=size, max_wait_seconds=wait,
-        oldest_age_seconds=(now - oldest).total_seconds() if oldest else None, has_ridden=has_ridden,
-        is_held=queue.held_at is not None, not_before=queue.not_before,
+        strategy=queue.strategy, queued=waiting.queued, size=size, max_wait_seconds=wait,
+        oldest_queued_at=waiting.oldest_queued_at, has_ridden=waiting.has_ridden, is_held=queue.held_at is not None,
+        not_before=queue.not_before, has_room=not most or not enqueued or enqueued + waiting.tokens <= most,
     )  # fmt: skip
 
 
-def _insufficient(session: Session, queue_id: int, needed: int, available: int) -> InsufficientJobs:
+def _enqueued_tokens(session: Session, settings: Settings, model: str | None = None) -> dict[str, int]:
+    """{model: input tokens that its unfinished windows hold of the provider's allowance}; {} without a limit."""
+    if not settings.max_enqueued_tokens:
+        return {}
+    statement = (
+        select(Queue.model, func.sum(BatchWindow.enqueued_tokens))
+        .join(Queue, Queue.id == BatchWindow.queue_id)
+        .where(BatchWindow.finished_at.is_(None))
+        .group_by(Queue.model)
+    )
+    if model is not None:
+        statement = statement.where(Queue.model == model)
+    return {name: int(tokens) for name, tokens in session.execute(statement)}
+
+
+def _insufficient(session: Session, queue_id: int, needed: int, available: int, reason: str) -> InsufficientJobs:
     session.rollback()
     return InsufficientJobs(
-        f"Queue {queue_id} has {available} of the {needed} jobs that a window takes.",
-        needed=needed, available=available,
+        BLOCKED.get(reason) or f"Queue {queue_id} has {available} of the {needed} jobs that a window takes.",
+        needed=needed, available=available, reason=reason,
     )  # fmt: skip

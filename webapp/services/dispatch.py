@@ -7,7 +7,6 @@ started stays `created` and is dispatched again after a back-off.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.backoff import back_off_seconds
 from webapp.domain.errors import InvalidMove, NotFound, UnavailableService
 from webapp.domain.profiles import canonical_run, map_payload
 from webapp.domain.states import ExecutionMode, JobStatus
@@ -77,7 +77,8 @@ def start_attempt(
             raise NotFound
         if (job.status, job.attempt, job.execution_id) != (JobStatus.PROCESSING, attempt, execution_id):
             raise InvalidMove(f"Job {job_id} is {job.status} in attempt {job.attempt}; this attempt is not to be had.")
-    request = session.execute(select(JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)).one()
+    request = session.get_one(JobRequest, job_id)
+    assert request.body is not None  # retention deletes only those of ended jobs
     return provider_url(settings, request.endpoint), request.body
 
 
@@ -132,7 +133,8 @@ def give_up_attempt(
     """Repeat the job in a new attempt, or fail it when attempts or its deadline are used up. Does not commit."""
     first_started = job.first_started_at or now
     deadline = first_started + timedelta(seconds=settings.sync_deadline_seconds)
-    not_before = now + timedelta(seconds=retry_after_seconds or _back_off_seconds(job.attempt))
+    wait = retry_after_seconds or back_off_seconds(job.attempt, first=2, most=60)
+    not_before = now + timedelta(seconds=wait)
     same_attempt = [Job.attempt == job.attempt]
     if job.attempt < settings.max_attempts and not_before < deadline:
         lifecycle.move_job(
@@ -147,11 +149,6 @@ def give_up_attempt(
         values={"failure_code": code, "failure_message": message + tries}, detail={"code": code},
     )  # fmt: skip
     return JobStatus.FAILED
-
-
-def _back_off_seconds(attempt: int) -> float:
-    """2, 4, 8 … s, each with up to a quarter of jitter so that jobs do not return in step."""
-    return float(min(2**attempt, 60)) * random.uniform(1, 1.25)  # noqa: S311
 
 
 def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] | None) -> list[int]:
@@ -174,7 +171,8 @@ def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] |
     room = max(settings.max_sync_in_flight - in_flight, 0)
     # New jobs before repeated ones: a workflow that takes nothing must not keep the others from their turn.
     is_due.append(or_(Job.dispatched_at.is_(None), Job.dispatched_at <= repeat_before))
-    due = select(Job.id).where(*is_due).order_by(Job.dispatched_at.nulls_first(), Job.id).limit(room).subquery()
+    turn = (Job.dispatched_at.nulls_first(), Job.need_by.nulls_last(), Job.id)
+    due = select(Job.id).where(*is_due).order_by(*turn).limit(room).subquery()
     taken = session.execute(
         update(Job)
         .where(Job.id.in_(select(due.c.id)), Job.status == JobStatus.CREATED)

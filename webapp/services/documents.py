@@ -20,6 +20,7 @@ from webapp.gateways.pdf import PdfReader
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
 from webapp.models import Document
+from webapp.services.clock import clock
 
 CHUNK_BYTES = 1024 * 1024
 NO_TEXT = "This PDF has no text layer: it is probably a scan."
@@ -53,6 +54,9 @@ def add_documents(
         _send_files(files, uploads, documents, paths)
         for document, path in zip(documents, paths, strict=True):
             storage.put(document.storage_key, path)
+    now = clock(session)
+    for document in documents:
+        document.created_at = now
     session.add_all(documents)
     session.commit()
     return documents
@@ -104,9 +108,12 @@ def _read(reader: PdfReader, user_id: int, upload: Upload, path: Path, max_bytes
 
 
 def documents_of(session: Session, user_id: int, ids: Sequence[int]) -> dict[int, Document]:
-    """The user's own, undeleted documents among `ids`, with their text."""
+    """The user's own, undeleted documents among `ids`, with their text; retention leaves them until the commit."""
     rows = session.scalars(
-        select(Document).where(Document.id.in_(ids), Document.user_id == user_id, Document.deleted_at.is_(None))
+        select(Document)
+        .where(Document.id.in_(ids), Document.user_id == user_id, Document.deleted_at.is_(None))
+        .order_by(Document.id)
+        .with_for_update(read=True)
     )
     return {document.id: document for document in rows}
 

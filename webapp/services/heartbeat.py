@@ -1,4 +1,6 @@
-"""The clock of the system: dispatch, repeat, end leases, nudge n8n. Everything it does is safe to do twice.
+"""The clock of the system: dispatch, repeat, end leases, keep deadlines, nudge n8n, delete what has had its time.
+
+Everything it does is safe to do twice.
 
 One process leads, by a session-level advisory lock on a connection of its own; others wait to take over.
 """
@@ -9,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -18,18 +21,38 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.errors import UnavailableService
 from webapp.gateways.n8n import N8n
+from webapp.gateways.provider_files import ProviderFiles
+from webapp.gateways.storage import Storage
 from webapp.models import Heartbeat
+from webapp.services import retention
 from webapp.services.batches import list_queues
 from webapp.services.clock import clock
+from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
 from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs
 from webapp.services.registry import Profiles
-from webapp.services.windows import has_due_window
+from webapp.services.windows import end_cancelled_unsent, has_due_window
 
 log = logging.getLogger(__name__)
 
 LEADER_LOCK = 7_300
 NAME = "heartbeat"
+RETENTION_EVERY_SECONDS = 60.0  # while nothing is left to delete; else at each beat
 NUDGE_AGAIN_SECONDS = 5.0  # a nudge that changed nothing is repeated no sooner
+
+
+class Clients(Protocol):
+    """What the heartbeat needs of the app's parts (`webapp.parts.Parts` has it)."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def profiles(self) -> Profiles: ...
+    @property
+    def n8n(self) -> N8n: ...
+    @property
+    def storage(self) -> Storage: ...
+    @property
+    def files(self) -> ProviderFiles: ...
 
 
 @dataclass
@@ -37,29 +60,25 @@ class Beat:
     """What one process remembers between beats; losing it costs nothing but a repeated nudge."""
 
     nudged_at: float = float("-inf")  # monotonic
+    retention_due_at: float = float("-inf")  # monotonic
 
 
-def run(
-    engine: Engine, settings: Settings, profiles: Profiles, n8n: N8n, *, should_stop: Callable[[float], bool]
-) -> None:
+def run(engine: Engine, clients: Clients, *, should_stop: Callable[[float], bool]) -> None:
     """Beat until told to stop. `should_stop(seconds)` waits that long and tells whether to stop."""
     while not should_stop(0):
         try:
             with engine.connect() as connection:
                 connection.detach()  # closed for real at the end: back in the pool it would keep the lock
-                _lead(connection, engine, settings, profiles, n8n, should_stop)
+                _lead(connection, engine, clients, should_stop)
         except DBAPIError:
             log.exception("the database is away; the heartbeat waits")
-            should_stop(settings.heartbeat_seconds)
+            should_stop(clients.settings.heartbeat_seconds)
 
 
-def _lead(
-    connection: Connection, engine: Engine, settings: Settings, profiles: Profiles, n8n: N8n,
-    should_stop: Callable[[float], bool],
-) -> None:  # fmt: skip
+def _lead(connection: Connection, engine: Engine, clients: Clients, should_stop: Callable[[float], bool]) -> None:
     """Beat while this connection holds the lock: when it breaks, the lock is gone and so is the lead."""
     is_leader, beat = False, Beat()
-    while not should_stop(settings.heartbeat_seconds):
+    while not should_stop(clients.settings.heartbeat_seconds):
         if not is_leader:
             is_leader = connection.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one()
         else:
@@ -67,20 +86,25 @@ def _lead(
         connection.commit()
         if is_leader:
             with Session(engine) as session:
-                tick(session, settings, profiles, n8n, beat)
+                tick(session, clients, beat)
 
 
-def tick(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
+def tick(session: Session, clients: Clients, beat: Beat) -> None:
     """One beat. Each action commits by itself; one that fails is logged and does not keep the others from their turn.
 
     Raises DBAPIError when the database is away.
     """
+    settings, profiles, n8n = clients.settings, clients.profiles, clients.n8n
     actions: tuple[Callable[[], object], ...] = (
         lambda: end_overdue_attempts(session, settings),
         lambda: end_overdue_jobs(session, settings),
+        lambda: cut_off_windows(session),
+        lambda: end_cancelled_unsent(session),
+        lambda: run_due_jobs_now(session, settings),
         lambda: _write_beat(session),
         lambda: dispatch_due(session, settings, profiles, n8n),
         lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
+        lambda: _delete_due(session, clients, beat),
     )
     for action in actions:
         try:
@@ -103,6 +127,14 @@ def _nudge_if_due(session: Session, settings: Settings, profiles: Profiles, n8n:
             beat.nudged_at = time.monotonic()
         except UnavailableService as error:
             log.warning("n8n was not nudged: %s", error)
+
+
+def _delete_due(session: Session, clients: Clients, beat: Beat) -> None:
+    if time.monotonic() < beat.retention_due_at:
+        return
+    beat.retention_due_at = time.monotonic() + RETENTION_EVERY_SECONDS  # also after a failure
+    if retention.delete_due(session, clients.settings, clients.storage, clients.files):
+        beat.retention_due_at = float("-inf")
 
 
 def _write_beat(session: Session) -> None:

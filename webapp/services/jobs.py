@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
-from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, Profile
+from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
 from webapp.domain.rendering import most_input_tokens, render, to_json
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
@@ -37,6 +37,7 @@ class Run:
     file_pages: int  # pages of documents that are sent as files
     endpoint: str
     model: str
+    need_by: datetime | None  # strategy deadline
     body: str  # JSON text of the provider request: what is sent in either mode
 
 
@@ -50,12 +51,42 @@ def create_jobs(
     Raises UnknownProfile, PlannedProfile, or InvalidInput with a message per field.
     """
     profile = profiles.runnable(profile_id)
-    prepared = [_prepare(session, settings, profile, values, user) for values in runs]
     now = clock(session)
+    prepared = [_prepare(session, settings, profile, values, user, now) for values in runs]
     version_id = store_version(session, profile)
     job_ids = [_store(session, profile, version_id, run, user, retry_of, now) for run in prepared]
     session.commit()
     return job_ids
+
+
+def retry_jobs(session: Session, jobs: Sequence[Job], *, actor: str) -> list[int]:
+    """Make a new job from each of these, of the same version, inputs and request; returns the new ids, in order.
+
+    They belong to the same users. Does not commit. Raises InvalidMove when one cannot be repeated.
+    """
+    now = clock(session)
+    return [_retry(session, job, now, actor) for job in jobs]
+
+
+def _retry(session: Session, job: Job, now: datetime, actor: str) -> int:
+    request = session.get_one(JobRequest, job.id)
+    if job.status not in (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED):
+        raise InvalidMove(f"Job {job.id} is {job.status}; only a job that ended without an answer can be repeated.")
+    if request.body is None:
+        raise InvalidMove(f"The request of job {job.id} was deleted after its time: start a new run instead.")
+    if names := [d.filename for d in job.documents if d.provider_file_id and d.deleted_at]:
+        raise InvalidMove(f"Job {job.id} needs {names[0]}, which was deleted: start a new run instead.")
+    columns = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
+               "need_by")  # fmt: skip
+    row = {column: getattr(job, column) for column in columns} | {"retry_of": job.id}
+    status = JobStatus.CREATED if job.execution_mode is ExecutionMode.SYNC else JobStatus.QUEUED
+    reason = f"job {job.id} is repeated"
+    new_id = lifecycle.insert_job(session, now=now, actor=actor, status=status, values=row, reason=reason)
+    kept = ("endpoint", "model", "body", "body_bytes", "most_input_tokens")
+    session.execute(insert(JobRequest).values(job_id=new_id, **{column: getattr(request, column) for column in kept}))
+    if documents := [{"job_id": new_id, "document_id": d.id} for d in job.documents]:
+        session.execute(insert(JobDocument), documents)
+    return new_id
 
 
 def cancel_job(session: Session, job: Job, *, actor: str) -> None:
@@ -101,11 +132,14 @@ def _load_documents(session: Session, profile: Profile, inputs: Mapping[str, Any
     return {key: found[id_] for key, id_ in wanted.items()}
 
 
-def _prepare(session: Session, settings: Settings, profile: Profile, values: Mapping[str, Any], user: User) -> Run:
+def _prepare(
+    session: Session, settings: Settings, profile: Profile, values: Mapping[str, Any], user: User, now: datetime
+) -> Run:
     inputs = profile.validate_inputs(values)
     documents = _load_documents(session, profile, inputs, user.id)
     mode = ExecutionMode(inputs.pop(EXECUTION_MODE, None) or ExecutionMode.SYNC)
     strategy = BatchStrategy(inputs.pop(BATCH_STRATEGY, None) or BatchStrategy.COUNT_ONLY)
+    need_by = _need_by(inputs.pop(NEED_BY, None), mode, strategy, now)
     model = settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
     shown = {key: _in_templates(document, profile.request.endpoint) for key, document in documents.items()}
     body = to_json(render(profile.request.body, {
@@ -116,7 +150,21 @@ def _prepare(session: Session, settings: Settings, profile: Profile, values: Map
         raise InvalidInput({}, "This run's request is too large to send.")
     ids = {document.id for document in documents.values()}
     pages = sum(document.pages for document in documents.values() if document.provider_file_id)
-    return Run(mode, strategy, inputs, ids, pages, profile.request.endpoint, model, body)
+    return Run(mode, strategy, inputs, ids, pages, profile.request.endpoint, model, need_by, body)
+
+
+def _need_by(given: str | None, mode: ExecutionMode, strategy: BatchStrategy, now: datetime) -> datetime | None:
+    """When a batch job has to be there, for the strategy that asks for it. Raises InvalidInput."""
+    if mode is not ExecutionMode.BATCH or (strategy is not BatchStrategy.DEADLINE and given is None):
+        return None
+    if strategy is not BatchStrategy.DEADLINE:
+        raise InvalidInput({NEED_BY: "Only the strategy “deadline” keeps to a time: choose it, or leave this empty."})
+    if given is None:
+        raise InvalidInput({NEED_BY: "The strategy “deadline” needs to know by when."})
+    need_by = datetime.fromisoformat(given)
+    if need_by <= now:
+        raise InvalidInput({NEED_BY: "This moment has passed."})
+    return need_by
 
 
 def _in_templates(document: Document, endpoint: str) -> dict[str, Any]:
@@ -138,7 +186,9 @@ def _store(
         "inputs": run.inputs, "retry_of": retry_of,
     }  # fmt: skip
     if run.mode is ExecutionMode.BATCH:
-        row |= {"batch_strategy": run.strategy, "queue_id": _queue_id(session, profile.id, run)}
+        row |= {
+            "batch_strategy": run.strategy, "need_by": run.need_by, "queue_id": _queue_id(session, profile.id, run),
+        }  # fmt: skip
     status = JobStatus.CREATED if run.mode is ExecutionMode.SYNC else JobStatus.QUEUED
     job_id = lifecycle.insert_job(session, now=now, actor=f"user:{user.id}", status=status, values=row)
     session.execute(
@@ -173,4 +223,7 @@ def open_document(session: Session, storage: Storage, job_id: int) -> tuple[Docu
     ).one_or_none()
     if document is None:
         raise NotFound("This job has no document, or it was deleted.")
-    return document, storage.open(document.storage_key)
+    try:
+        return document, storage.open(document.storage_key)
+    except FileNotFoundError:
+        raise NotFound("This document's bytes are not in the blob store any more.") from None

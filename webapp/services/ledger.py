@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.domain.answers import Answer
 from webapp.domain.pricing import PriceList
-from webapp.domain.states import ExecutionMode
-from webapp.models import Job, LedgerEntry
+from webapp.domain.states import ExecutionMode, ItemOutcome
+from webapp.models import BatchItem, Job, LedgerEntry
 
 LOST_KEY = "lost"  # the answer_key of an answer that never came
 
@@ -56,7 +57,22 @@ def record(session: Session, entries: Sequence[dict[str, Any]]) -> None:
 
 def record_lost_answer(session: Session, job: Job, now: datetime) -> None:
     """An attempt was started and never answered: it may have been paid. Does not commit."""
-    record(session, [{
-        "job_id": job.id, "attempt": job.attempt, "answer_key": LOST_KEY, "reason": "answer_lost",
-        "execution_mode": ExecutionMode.SYNC, "model": None, "answered_at": now, "recorded_at": now,
-    }])  # fmt: skip
+    record(session, [lost_entry(job.id, job.attempt, now)])
+
+
+def lost_entry(job_id: int, attempt: int, now: datetime) -> dict[str, Any]:
+    """The row for a sync attempt whose answer reached nobody; a second entry settles it if the answer still comes."""
+    return {
+        "job_id": job_id, "attempt": attempt, "answer_key": LOST_KEY, "reason": "answer_lost",
+        "execution_mode": ExecutionMode.SYNC, "answered_at": now, "recorded_at": now,
+    }  # fmt: skip
+
+
+def record_lost_batch_answers(session: Session, window_id: int, now: datetime) -> None:
+    """The provider lost what it answered to the missing items of this window. Does not commit."""
+    lost = select(
+        BatchItem.job_id, BatchItem.attempt, literal(LOST_KEY), literal("answer_lost"),
+        literal(ExecutionMode.BATCH.value), literal(now), literal(now),
+    ).where(BatchItem.window_id == window_id, BatchItem.outcome == ItemOutcome.MISSING)  # fmt: skip
+    columns = ["job_id", "attempt", "answer_key", "reason", "execution_mode", "answered_at", "recorded_at"]
+    session.execute(insert(LedgerEntry).from_select(columns, lost).on_conflict_do_nothing())

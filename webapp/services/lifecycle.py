@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -19,6 +19,7 @@ from webapp.domain.states import (
     TERMINAL_JOBS,
     TERMINAL_WINDOWS,
     WINDOW_MOVES,
+    ExecutionMode,
     ItemOutcome,
     JobStatus,
     WindowStatus,
@@ -28,13 +29,16 @@ from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
 MAX_FREE_RETURNS = 10
 
 
-def insert_job(session: Session, *, now: datetime, actor: str, status: JobStatus, values: dict[str, Any]) -> int:
+def insert_job(
+    session: Session, *, now: datetime, actor: str, status: JobStatus, values: dict[str, Any],
+    reason: str = "submitted by the user",
+) -> int:  # fmt: skip
     """Store a new job in its first state; returns its id."""
     row = {"status": status, "created_at": now, **values}
     if status is JobStatus.QUEUED:
         row["queued_at"] = now
     job_id = session.execute(insert(Job).values(**row).returning(Job.id)).scalar_one()
-    _write_events(session, [(job_id, None, 1)], status, now, actor, "submitted by the user")
+    _write_events(session, [(job_id, None, 1)], status, now, actor, reason)
     return job_id
 
 
@@ -110,16 +114,60 @@ def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, uses
     )
 
 
-def return_unrun_jobs(session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime) -> None:
-    """Send back jobs (rows of `unsettled_jobs`) that the provider never ran: no attempt is used, but not for ever."""
+def return_unrun_jobs(
+    session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime, why: str | None = None
+) -> None:
+    """Send back jobs (rows of `unsettled_jobs`) that the provider never ran: no attempt is used, but not for ever.
+
+    `why` is the provider's word for it, for the people whose jobs end here.
+    """
     worn_out = [job.job_id for job in jobs if job.free_returns + 1 >= MAX_FREE_RETURNS]
     rest = [job.job_id for job in jobs if job.free_returns + 1 < MAX_FREE_RETURNS]
     return_jobs(session, rest, now=now, uses_attempt=False)
     message = f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."
+    if why:
+        message += f" The last time: {why}"
     finish_jobs(
         session, worn_out, JobStatus.FAILED, now=now, actor=f"window:{window_id}", reason=message,
         values={"failure_code": "returned_too_often", "failure_message": message},
     )  # fmt: skip
+
+
+def cancel_unrun_jobs(session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime) -> None:
+    """Cancel the jobs (rows of `unsettled_jobs`) of a window that was cancelled together with them."""
+    job_ids = [job.job_id for job in jobs]
+    return_jobs(session, job_ids, now=now, uses_attempt=False)  # only a job that waits may be cancelled
+    finish_jobs(
+        session, job_ids, JobStatus.CANCELLED, now=now, actor=f"window:{window_id}", reason="cancelled with its window"
+    )
+
+
+def move_jobs_to_sync(session: Session, job_ids: Sequence[int], *, now: datetime, actor: str, reason: str) -> list[int]:
+    """Take jobs out of the batch: they run now. Returns the ids that moved.
+
+    A job that is in a window leaves its item behind, open, and goes on with the next attempt: what the window
+    still brings answers an earlier one.
+    """
+    if not job_ids:
+        return []
+    before = _locked(select(Job.id, Job.status).where(Job.id.in_(job_ids)).order_by(Job.id))
+    rides = before.c.status.in_([JobStatus.CLAIMED, JobStatus.PROCESSING])
+    moved = session.execute(
+        update(Job)
+        .where(
+            Job.id == before.c.id, before.c.status.in_(JOB_MOVES[JobStatus.CREATED]),
+            Job.execution_mode == ExecutionMode.BATCH,
+        )
+        .values(
+            status=JobStatus.CREATED, **_job_stamps(JobStatus.CREATED, now), execution_mode=ExecutionMode.SYNC,
+            queue_id=None, queued_at=None, claimed_at=None, first_started_at=None, not_before=None,
+            attempt=case((rides, Job.attempt + 1), else_=Job.attempt),
+        )
+        .returning(Job.id, before.c.status, Job.attempt)
+        .execution_options(synchronize_session=False)
+    ).all()  # fmt: skip
+    _write_events(session, moved, JobStatus.CREATED, now, actor, reason)
+    return [row.id for row in moved]
 
 
 def unsettled_jobs(session: Session, window_id: int) -> Sequence[Any]:

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from webapp.domain.errors import NotFound
-from webapp.domain.states import JobStatus
+from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
-from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, WindowEvent
+from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, Queue, WindowEvent
 from webapp.services.clock import clock
 from webapp.services.ledger import LOST_KEY
 
@@ -110,9 +110,13 @@ def overview(session: Session) -> Overview:
     return Overview(by_status, Decimal(spent or 0), unknown, p50, p95)
 
 
-def list_windows(session: Session, *, before: int | None = None, size: int = 20) -> list[BatchWindow]:
-    """The newest windows with their queue."""
+def list_windows(
+    session: Session, *, queue_id: int | None = None, before: int | None = None, size: int = 20
+) -> list[BatchWindow]:
+    """The newest windows (of one queue, or of all) with their queue."""
     statement = select(BatchWindow).options(joinedload(BatchWindow.queue)).order_by(BatchWindow.id.desc())
+    if queue_id is not None:
+        statement = statement.where(BatchWindow.queue_id == queue_id)
     if before is not None:
         statement = statement.where(BatchWindow.id < before)
     return list(session.scalars(statement.limit(size)))
@@ -137,6 +141,35 @@ def get_window(session: Session, window_id: int) -> BatchWindow:
     if window is None:
         raise NotFound
     return window
+
+
+def get_queue(session: Session, queue_id: int) -> Queue:
+    """Raises NotFound."""
+    queue = session.get(Queue, queue_id)
+    if queue is None:
+        raise NotFound
+    return queue
+
+
+@dataclass(frozen=True)
+class CostLine:
+    reason: str  # answer | discarded | refused | answer_lost
+    entries: int
+    amount: Decimal | None  # USD known; None when nothing is
+    unknown: int
+
+
+def window_costs(session: Session, window_id: int) -> list[CostLine]:
+    """What the answers of this window cost, by what became of them."""
+    rows = session.execute(
+        select(LedgerEntry.reason, func.count(), func.sum(LedgerEntry.amount),
+               func.count().filter(LedgerEntry.amount.is_(None)))
+        .join(BatchItem, and_(BatchItem.job_id == LedgerEntry.job_id, BatchItem.attempt == LedgerEntry.attempt))
+        .where(BatchItem.window_id == window_id, LedgerEntry.execution_mode == ExecutionMode.BATCH)
+        .group_by(LedgerEntry.reason)
+        .order_by(LedgerEntry.reason)
+    )  # fmt: skip
+    return [CostLine(*row) for row in rows]
 
 
 def window_events(session: Session, window_id: int) -> list[WindowEvent]:

@@ -17,6 +17,7 @@ WINDOW_WORDS = {
     "submitted": "processing: window {window} was submitted to the provider",
     "provider_status": "window {window}: the provider says {to}",
     "create_refused": "window {window}: the provider refused the batch for now",
+    "cancel_requested": "window {window}: its end was wished for",
     "cancel_asked": "window {window}: cancelling was asked for",
     "input_deleted": "window {window}: its input file was withdrawn",
     "settled": "window {window} was settled",

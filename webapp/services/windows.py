@@ -11,22 +11,38 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, and_, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.answers import Answer
+from webapp.domain.backoff import back_off_seconds
 from webapp.domain.batch_objects import BatchObject, find_batch
-from webapp.domain.errors import NotFound, StaleLease
-from webapp.domain.states import ItemOutcome, JobStatus, WindowStatus
-from webapp.domain.windows import LEASE_SECONDS, Step, create_is_lost, next_step
+from webapp.domain.errors import NotFound, StaleLease, UnavailableService
+from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
+from webapp.domain.windows import (
+    LEASE_SECONDS,
+    MOST_CREATE_REFUSALS,
+    MOST_DENIALS,
+    Step,
+    create_is_lost,
+    next_step,
+)
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.models import BatchWindow, StrayBatch
 from webapp.services import lifecycle
 from webapp.services.clock import clock
 
-MAX_BACK_OFF_SECONDS = 300
+FIRST_BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 15, 300
+# Cancelled, and no create is out: the provider never had it, and nobody has to be asked.
+IS_TO_END_UNSENT = and_(
+    BatchWindow.status == WindowStatus.OPEN, BatchWindow.cancel_requested_at.is_not(None),
+    BatchWindow.create_offered_at.is_(None),
+)  # fmt: skip
+STILL_SEARCHED = "It is unknown whether the provider has this batch; its list is searched."
+CREATE_LOST = "create lost: the provider never made this batch"
+CANCELLED_UNSENT = "It was cancelled before the provider had it."
 COMPLETION_WINDOW = "24h"  # the only one that OpenAI and Azure take
 
 
@@ -43,10 +59,7 @@ def lease_due_window(session: Session, settings: Settings) -> Lease | None:
     now = clock(session)
     window = session.scalars(
         select(BatchWindow)
-        .where(
-            BatchWindow.finished_at.is_(None), BatchWindow.due_at <= now,
-            or_(BatchWindow.lease_until.is_(None), BatchWindow.lease_until <= now),
-        )
+        .where(*_is_due(now))
         .order_by(BatchWindow.due_at, BatchWindow.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=BatchWindow)
@@ -68,12 +81,15 @@ def lease_due_window(session: Session, settings: Settings) -> Lease | None:
 
 def has_due_window(session: Session) -> bool:
     """Is there a window whose next step may be taken now?"""
-    now = clock(session)
-    due = select(BatchWindow.id).where(
-        BatchWindow.finished_at.is_(None), BatchWindow.due_at <= now,
-        or_(BatchWindow.lease_until.is_(None), BatchWindow.lease_until <= now),
-    )  # fmt: skip
+    due = select(BatchWindow.id).where(*_is_due(clock(session)))
     return bool(session.execute(select(due.exists())).scalar())
+
+
+def _is_due(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        BatchWindow.finished_at.is_(None), BatchWindow.due_at <= now,
+        or_(BatchWindow.lease_until.is_(None), BatchWindow.lease_until <= now), not_(IS_TO_END_UNSENT),
+    )  # fmt: skip
 
 
 def hold_lease(session: Session, window_id: int, token: str, step: Step) -> BatchWindow:
@@ -104,6 +120,59 @@ def release_lease(window: BatchWindow, *, due_at: datetime) -> None:
     """The step is over; the next one is due then. Does not commit."""
     window.lease_token = window.lease_step = window.lease_until = None
     window.due_at = due_at
+    window.problem, window.problems = None, 0
+
+
+def postpone(window: BatchWindow, problem: str, *, now: datetime, at_least: float = 0) -> float:
+    """The step ran into a problem: it is taken again after a back-off (at least so many seconds), which is returned.
+
+    Each time in a row the wait is longer. Does not commit.
+    """
+    problems = window.problems + 1
+    wait = max(back_off_seconds(problems, first=FIRST_BACK_OFF_SECONDS, most=MAX_BACK_OFF_SECONDS), at_least)
+    release_lease(window, due_at=now + timedelta(seconds=wait))
+    window.problem, window.problems = problem[:500], problems
+    return wait
+
+
+def postpone_step(session: Session, window_id: int, token: str, step: Step, problem: str) -> None:
+    """One of the app's own steps ran into a problem: give the lease back. Commits. A lease that is lost is none."""
+    try:
+        postpone(hold_lease(session, window_id, token, step), problem, now=clock(session))
+    except StaleLease:
+        return
+    session.commit()
+
+
+def end_unsent(session: Session, window: BatchWindow, target: WindowStatus, message: str, *, now: datetime) -> None:
+    """End a window that the provider never had: its jobs go back to the queue, or are cancelled with it.
+
+    Does not commit.
+    """
+    jobs = lifecycle.unsettled_jobs(session, window.id)
+    lifecycle.close_open_items(session, window.id, ItemOutcome.RELEASED)
+    if window.cancels_jobs:
+        lifecycle.cancel_unrun_jobs(session, window.id, jobs, now=now)
+    else:
+        lifecycle.return_unrun_jobs(session, window.id, jobs, now=now, why=message)
+    session.flush()
+    lifecycle.move_window(
+        session, window.id, target, now=now, actor="app", event="settled",
+        values={"failure_message": message}, detail={"released": len(jobs)},
+    )  # fmt: skip
+
+
+def end_cancelled_unsent(session: Session) -> int:
+    """End the windows that were cancelled before the provider had them. Commits. Returns how many."""
+    now = clock(session)
+    windows = session.scalars(
+        select(BatchWindow).where(IS_TO_END_UNSENT).with_for_update(skip_locked=True, of=BatchWindow)
+        .execution_options(populate_existing=True)
+    ).all()  # fmt: skip
+    for window in windows:
+        end_unsent(session, window, WindowStatus.CANCELLED, CANCELLED_UNSENT, now=now)
+    session.commit()
+    return len(windows)
 
 
 def apply_answer(
@@ -139,16 +208,21 @@ def _apply_create(session: Session, window: BatchWindow, answer: Answer, body: A
     if answer.is_definite_refusal:
         # Nothing was made, so create may be offered again after a back-off.
         window.create_offered_at = window.create_lease_until = None
-        window.create_refusals += 1
-        wait = answer.retry_after_seconds or min(2 ** (window.create_refusals + 3), MAX_BACK_OFF_SECONDS)
-        release_lease(window, due_at=now + timedelta(seconds=wait))
+        problem = _words(answer)
+        wait = postpone(window, problem, now=now, at_least=answer.retry_after_seconds or 0)
         lifecycle.write_window_event(
             session, window.id, "create_refused", now=now, actor="provider",
-            detail={"status": answer.status_code, "message": answer.error_message, "retryInSeconds": wait},
+            detail={"status": answer.status_code, "message": problem, "retryInSeconds": round(wait)},
         )  # fmt: skip
+        if window.cancel_requested_at:
+            end_unsent(session, window, WindowStatus.CANCELLED, CANCELLED_UNSENT, now=now)
+        elif answer.is_refusal_for_good and window.problems >= MOST_CREATE_REFUSALS:
+            message = f"The provider refused this batch {window.problems} times: {problem}"
+            end_unsent(session, window, WindowStatus.FAILED, message, now=now)
         return
     # Time-out, 5xx, an answer that is no batch: it may exist. The next step is find.
     release_lease(window, due_at=now)
+    window.problem = STILL_SEARCHED
 
 
 def _apply_find(
@@ -163,19 +237,23 @@ def _apply_find(
         return {}
     if found is None:
         window.find_after = None  # the page may be what is refused: begin again at the newest
-        release_lease(window, due_at=now + timedelta(seconds=10))
+        postpone(window, _words(answer), now=now, at_least=answer.retry_after_seconds or 0)
     elif found.after:
         window.find_after = found.after
         release_lease(window, due_at=now)
+        window.problem = STILL_SEARCHED
         session.commit()
         return {"again": {"after": found.after}}
     elif not create_is_lost(window.create_lease_until, now, settings.create_grace_seconds):
         window.find_after = None
         release_lease(window, due_at=now + timedelta(seconds=min(settings.poll_seconds, 30)))
+        window.problem = STILL_SEARCHED
     elif window.input_deleted_at is None:
         return _fence(session, files, window)
     else:
-        _end_as_lost(session, window, now)
+        is_cancelled = window.cancel_requested_at is not None
+        target = WindowStatus.CANCELLED if is_cancelled else WindowStatus.FAILED
+        end_unsent(session, window, target, CREATE_LOST, now=now)
     session.commit()
     return {}
 
@@ -185,7 +263,11 @@ def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[
     window_id, token, file_id = window.id, window.lease_token, window.input_file_id
     assert token and file_id
     session.commit()  # no network call inside a transaction
-    files.delete(file_id)
+    try:
+        files.delete(file_id)
+    except UnavailableService as error:
+        postpone_step(session, window_id, token, Step.FIND, error.message)
+        return {}
     window = hold_lease(session, window_id, token, Step.FIND)
     now = clock(session)
     window.input_deleted_at, window.find_after = now, None
@@ -193,19 +275,6 @@ def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[
     lifecycle.write_window_event(session, window_id, "input_deleted", now=now, actor="app")
     session.commit()
     return {}
-
-
-def _end_as_lost(session: Session, window: BatchWindow, now: datetime) -> None:
-    """No provider batch was ever made: the jobs return to the queue, no attempt used."""
-    message = "create lost: the provider never made this batch"
-    jobs = lifecycle.unsettled_jobs(session, window.id)
-    lifecycle.close_open_items(session, window.id, ItemOutcome.RELEASED)
-    lifecycle.return_unrun_jobs(session, window.id, jobs, now=now)
-    session.flush()
-    lifecycle.move_window(
-        session, window.id, WindowStatus.FAILED, now=now, actor="app", event="settled",
-        values={"failure_message": message}, detail={"released": len(jobs)},
-    )  # fmt: skip
 
 
 def _apply_poll(
@@ -216,8 +285,12 @@ def _apply_poll(
         lifecycle.write_window_event(session, window.id, "cancel_asked", now=now, actor="n8n")
     batch = BatchObject.read(body) if answer.is_billable else None
     if batch is None or batch.id != window.provider_batch_id:
-        wait = answer.retry_after_seconds or settings.poll_seconds
-        release_lease(window, due_at=now + timedelta(seconds=wait))
+        if step is Step.CANCEL and answer.status_code == 409:
+            release_lease(window, due_at=now)
+        elif answer.status_code == 404 and window.problems + 1 >= MOST_DENIALS:
+            _give_up(session, window, now)
+        else:
+            postpone(window, _words(answer), now=now, at_least=answer.retry_after_seconds or settings.poll_seconds)
         return
     if batch.status != window.provider_status:
         lifecycle.write_window_event(
@@ -227,6 +300,21 @@ def _apply_poll(
     _store_batch(window, batch)
     is_over = batch.is_terminal
     release_lease(window, due_at=now if is_over else now + timedelta(seconds=settings.poll_seconds))
+
+
+def _give_up(session: Session, window: BatchWindow, now: datetime) -> None:
+    """The provider has long denied that it has this batch: settle with what there is, which is nothing."""
+    lifecycle.write_window_event(
+        session, window.id, "provider_status", now=now, actor="app",
+        detail={"from": window.provider_status, "to": ProviderStatus.GONE},
+    )  # fmt: skip
+    window.provider_status = ProviderStatus.GONE
+    window.output_file_id = window.error_file_id = None
+    release_lease(window, due_at=now)
+
+
+def _words(answer: Answer) -> str:
+    return answer.error_message or f"The provider answered {answer.status_code} with something that is no batch."
 
 
 def _adopt(session: Session, window: BatchWindow, batch: BatchObject, now: datetime) -> None:

@@ -1,18 +1,39 @@
-"""The admin's one page, and the page of one window."""
+"""The admin's one page, the pages of a queue and a window, and what can be done there."""
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template, request
-from flask.typing import ResponseReturnValue
+from collections.abc import Callable
 
+from flask import Blueprint, flash, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from webapp.domain import waiting
 from webapp.domain.batch_objects import request_counts
+from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove
+from webapp.domain.states import TERMINAL_WINDOWS
 from webapp.extensions import db
+from webapp.models import User
 from webapp.parts import parts
-from webapp.services import batches, jobs, reporting
+from webapp.services import batches, control, jobs, reporting
+from webapp.services.clock import clock
+from webapp.services.waiting import shown_in
 from webapp.views.access import require_admin
+from webapp.views.htmx import go_to
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 bp.before_request(require_admin)
+
+
+@bp.context_processor
+def _sentences() -> dict[str, Callable[..., str]]:
+    """What a queue or a window waits for, in the words of the job page."""
+    now = clock(db.session())
+    show = shown_in(parts().settings, now)
+    return {
+        "why_queue_waits": lambda state: waiting.why_queue_waits(state, now, show),
+        "why_window_waits": lambda window: waiting.why_window_waits(window, now, show),
+    }
 
 
 @bp.get("")
@@ -26,6 +47,46 @@ def index() -> ResponseReturnValue:
     )  # fmt: skip
 
 
+@bp.get("/queues/<int:queue_id>")
+def queue(queue_id: int) -> ResponseReturnValue:
+    session = db.session()
+    found = reporting.get_queue(session, queue_id)
+    return render_template(
+        "admin/queue.html", queue=found, state=batches.queue_state(session, parts().settings, parts().profiles, found),
+        windows=reporting.list_windows(session, queue_id=queue_id),
+        audit=control.list_audit(session, target=f"queue:{queue_id}"),
+    )  # fmt: skip
+
+
+@bp.post("/queues/<int:queue_id>/hold")
+def hold_queue(queue_id: int) -> ResponseReturnValue:
+    def deed(user: User, reason: str) -> str:
+        control.hold_queue(db.session(), queue_id, user=user, reason=reason)
+        return "The queue is held: it opens no window."
+
+    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+
+
+@bp.post("/queues/<int:queue_id>/resume")
+def resume_queue(queue_id: int) -> ResponseReturnValue:
+    def deed(user: User, reason: str) -> str:
+        control.resume_queue(db.session(), queue_id, user=user, reason=reason)
+        return "The queue goes on."
+
+    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+
+
+@bp.post("/queues/<int:queue_id>/flush")
+def flush_queue(queue_id: int) -> ResponseReturnValue:
+    def deed(user: User, reason: str) -> str:
+        window = control.flush_queue(
+            db.session(), parts().settings, parts().profiles, queue_id, user=user, reason=reason
+        )
+        return f"Window {window.id} was opened with {window.job_count} jobs."
+
+    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+
+
 @bp.get("/windows/<int:window_id>")
 def window(window_id: int) -> ResponseReturnValue:
     session = db.session()
@@ -34,4 +95,54 @@ def window(window_id: int) -> ResponseReturnValue:
     return render_template(
         "admin/window.html", window=found, items=items, counts=request_counts(found.provider_batch),
         events=reporting.window_events(session, window_id), outcomes=reporting.window_outcomes(session, window_id),
+        costs=reporting.window_costs(session, window_id), is_over=found.status in TERMINAL_WINDOWS,
+        audit=control.list_audit(session, target=f"window:{window_id}"),
     )  # fmt: skip
+
+
+@bp.post("/windows/<int:window_id>/cancel")
+def cancel_window(window_id: int) -> ResponseReturnValue:
+    cancels_jobs = {"back": False, "cancel": True}.get(request.form.get("jobs", ""))
+
+    def deed(user: User, reason: str) -> str:
+        if cancels_jobs is None:
+            raise InvalidInput({"jobs": "Say what becomes of its jobs: back to the queue, or cancelled, too."})
+        control.cancel_window(db.session(), window_id, cancels_jobs=cancels_jobs, user=user, reason=reason)
+        end = "its jobs are cancelled with it" if cancels_jobs else "its jobs go back to the queue, which is held"
+        return f"Window {window_id} is being cancelled; {end}. What the provider has finished counts."
+
+    return _do(deed, url_for("admin.window", window_id=window_id))
+
+
+@bp.post("/windows/<int:window_id>/retry")
+def retry_window(window_id: int) -> ResponseReturnValue:
+    def deed(user: User, reason: str) -> str:
+        made = control.retry_window(db.session(), window_id, user=user, reason=reason)
+        return f"{len(made)} new {'job repeats' if len(made) == 1 else 'jobs repeat'} what failed."
+
+    return _do(deed, url_for("admin.window", window_id=window_id))
+
+
+@bp.post("/jobs/<int:job_id>/retry")
+def retry_job(job_id: int) -> ResponseReturnValue:
+    def deed(user: User, reason: str) -> str:
+        return f"Job {control.retry_job(db.session(), job_id, user=user, reason=reason)} repeats this one."
+
+    return _do(deed, url_for("jobs.detail", job_id=job_id))
+
+
+@bp.get("/audit")
+def audit() -> ResponseReturnValue:
+    before = request.args.get("before", type=int)
+    return render_template("admin/audit.html", audit=control.list_audit(db.session(), before=before), before=before)
+
+
+def _do(deed: Callable[[User, str], str], page: str) -> ResponseReturnValue:
+    """Do it for the reason in the form, and say on the page how that went."""
+    try:
+        flash(deed(current_user._get_current_object(), request.form.get("reason", "")), "success")
+    except InvalidInput as error:
+        flash(" ".join(error.errors.values()), "error")
+    except (InvalidMove, InsufficientJobs) as error:
+        flash(error.message, "error")
+    return go_to(page)

@@ -69,7 +69,7 @@ def list_queues() -> ResponseReturnValue:
     return jsonify(queues=[
         {
             "queue": view.queue.id, "profile": view.queue.profile_id, "endpoint": view.queue.endpoint,
-            "model": view.queue.model, "strategy": view.queue.strategy, "queued": view.queued,
+            "model": view.queue.model, "strategy": view.queue.strategy, "queued": view.state.queued,
             "oldestAgeSeconds": view.oldest_age_seconds, "ready": view.readiness.ready,
             "reason": view.readiness.reason, "held": view.queue.held_at is not None,
         }

@@ -17,6 +17,7 @@ from webapp.extensions import db
 from webapp.models import Job
 from webapp.parts import parts
 from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
+from webapp.services.clock import clock
 from webapp.views import access
 from webapp.views.forms import RunForm, as_file_key, run_form
 from webapp.views.htmx import go_to, reply
@@ -180,5 +181,5 @@ def _job_context(job_id: int) -> dict[str, Any]:
         "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
         "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
         "shown_inputs": _shown_inputs(job),
-        "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
+        "now": clock(session), "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
     }  # fmt: skip

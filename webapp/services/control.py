@@ -1,0 +1,172 @@
+"""What administrators do to queues, windows and jobs. Each deed leaves a row in the audit: who, what, and why.
+
+A hold and a cancelling are wishes on the row; what follows from them is the windows' own business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import exists, insert, select
+from sqlalchemy.orm import Session, aliased, joinedload
+
+from webapp.config import Settings
+from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
+from webapp.domain.states import TERMINAL_WINDOWS, JobStatus
+from webapp.models import AuditEvent, BatchItem, BatchWindow, Job, Queue, User
+from webapp.services import jobs, lifecycle
+from webapp.services.batches import open_window
+from webapp.services.clock import clock
+from webapp.services.registry import Profiles
+from webapp.services.windows import end_cancelled_unsent
+
+MAX_REASON = 500
+AUDIT_PAGE = 50
+
+
+def hold_queue(session: Session, queue_id: int, *, user: User, reason: str) -> None:
+    """Open no window from this queue until it is resumed. Commits. Raises NotFound, InvalidInput, InvalidMove."""
+    queue = _locked_queue(session, queue_id)
+    if queue.held_at:
+        raise _moved_on(session, "This queue is held already.")
+    queue.held_at = clock(session)
+    _audit(session, user, "hold_queue", f"queue:{queue_id}", reason)
+    session.commit()
+
+
+def resume_queue(session: Session, queue_id: int, *, user: User, reason: str) -> None:
+    """Let a held queue open windows again, at once if it is due. Commits. Raises as `hold_queue`."""
+    queue = _locked_queue(session, queue_id)
+    if queue.held_at is None:
+        raise _moved_on(session, "This queue is not held.")
+    queue.held_at = None
+    _audit(session, user, "resume_queue", f"queue:{queue_id}", reason)
+    session.commit()
+
+
+def flush_queue(
+    session: Session, settings: Settings, profiles: Profiles, queue_id: int, *, user: User, reason: str
+) -> BatchWindow:
+    """Open a window now with the jobs that wait, full or not. Commits.
+
+    Raises NotFound, InvalidInput, or InsufficientJobs when none waits or the queue is held.
+    """
+    _audit(session, user, "flush_queue", f"queue:{queue_id}", reason)
+    return open_window(session, settings, profiles, queue_id=queue_id, flush=True, actor=f"user:{user.id}")
+
+
+def cancel_window(session: Session, window_id: int, *, cancels_jobs: bool, user: User, reason: str) -> None:
+    """Wish the end of a window. What the provider finished counts; the other jobs go back to their queue, which is
+    held, or (`cancels_jobs`) are cancelled, too. Commits.
+
+    Raises NotFound, InvalidInput, or InvalidMove when the window has ended.
+    """
+    window = session.scalars(
+        select(BatchWindow).where(BatchWindow.id == window_id).with_for_update(of=BatchWindow)
+        .execution_options(populate_existing=True)
+    ).one_or_none()  # fmt: skip
+    if window is None:
+        raise NotFound(f"There is no window {window_id}.")
+    if window.status in TERMINAL_WINDOWS:
+        raise _moved_on(session, f"Window {window_id} has ended ({window.status}).")
+    now = clock(session)
+    window.cancel_requested_at = window.cancel_requested_at or now
+    window.cancels_jobs = cancels_jobs
+    window.due_at = min(window.due_at, now)
+    detail = {"jobs": "cancelled" if cancels_jobs else "back to the queue, which is held"}
+    if not cancels_jobs:
+        queue = _locked_queue(session, window.queue_id)
+        queue.held_at = queue.held_at or now
+    lifecycle.write_window_event(
+        session, window_id, "cancel_requested", now=now, actor=f"user:{user.id}", detail=detail
+    )
+    _audit(session, user, "cancel_window", f"window:{window_id}", reason, detail)
+    session.commit()
+    end_cancelled_unsent(session)
+
+
+def retry_job(session: Session, job_id: int, *, user: User, reason: str) -> int:
+    """Repeat a job that ended without an answer, as a new job of its user. Commits. Returns the new id.
+
+    Raises NotFound, InvalidInput or InvalidMove.
+    """
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+    job = jobs.get_job(session, job_id, user_id=None)
+    under_way = select(Job.id).where(Job.retry_of == job_id, Job.finished_at.is_(None)).limit(1)
+    if (other := session.execute(under_way).scalar_one_or_none()) is not None:
+        raise _moved_on(session, f"Job {other} repeats it already.")
+    [new_id] = jobs.retry_jobs(session, [job], actor=f"user:{user.id}")
+    _audit(session, user, "retry_job", f"job:{job_id}", reason, {"newJob": new_id})
+    session.commit()
+    return new_id
+
+
+def retry_window(session: Session, window_id: int, *, user: User, reason: str) -> list[int]:
+    """Repeat every job that failed or expired in this window and was not repeated yet. Commits. Returns the new ids.
+
+    Raises NotFound, InvalidInput, or InvalidMove when there is none.
+    """
+    # Locked by a statement of its own, so that the next one sees what another press of the button has just made.
+    locked = session.execute(select(BatchWindow.id).where(BatchWindow.id == window_id).with_for_update())
+    if locked.one_or_none() is None:
+        raise NotFound(f"There is no window {window_id}.")
+    repeated = aliased(Job)
+    failed = session.scalars(
+        select(Job)
+        .join(BatchItem, BatchItem.job_id == Job.id)
+        .where(
+            BatchItem.window_id == window_id, BatchItem.attempt == Job.attempt,
+            Job.status.in_([JobStatus.FAILED, JobStatus.EXPIRED]), ~exists().where(repeated.retry_of == Job.id),
+        )
+        .order_by(Job.id)
+    ).all()  # fmt: skip
+    if not failed:
+        raise _moved_on(session, "No job of this window failed that was not repeated already.")
+    new_ids = jobs.retry_jobs(session, failed, actor=f"user:{user.id}")
+    _audit(session, user, "retry_window", f"window:{window_id}", reason, {"newJobs": new_ids})
+    session.commit()
+    return new_ids
+
+
+def list_audit(
+    session: Session, *, target: str | None = None, before: int | None = None, size: int = AUDIT_PAGE
+) -> list[AuditEvent]:
+    """What was done (to `target`: `queue:<id>`, `window:<id>` or `job:<id>`), newest first, with who did it."""
+    statement = select(AuditEvent).options(joinedload(AuditEvent.user)).order_by(AuditEvent.id.desc()).limit(size)
+    if target is not None:
+        statement = statement.where(AuditEvent.target == target)
+    if before is not None:
+        statement = statement.where(AuditEvent.id < before)
+    return list(session.scalars(statement))
+
+
+def _audit(
+    session: Session, user: User, action: str, target: str, reason: str, detail: dict[str, Any] | None = None
+) -> None:
+    """Note the deed in its own transaction; without a reason there is none."""
+    reason = " ".join(reason.split())
+    if not reason:
+        session.rollback()
+        raise InvalidInput({"reason": "Say why: it is kept in the audit log."})
+    if len(reason) > MAX_REASON:
+        session.rollback()
+        raise InvalidInput({"reason": f"At most {MAX_REASON} characters."})
+    session.execute(
+        insert(AuditEvent).values(
+            at=clock(session), user_id=user.id, action=action, target=target, reason=reason, detail=detail
+        )
+    )
+
+
+def _locked_queue(session: Session, queue_id: int) -> Queue:
+    queue = session.scalars(
+        select(Queue).where(Queue.id == queue_id).with_for_update().execution_options(populate_existing=True)
+    ).one_or_none()
+    if queue is None:
+        raise NotFound(f"There is no queue {queue_id}.")
+    return queue
+
+
+def _moved_on(session: Session, message: str) -> InvalidMove:
+    session.rollback()
+    return InvalidMove(message)

@@ -1,0 +1,150 @@
+"""Delete what has had its time: documents, request bodies, and our files at the provider. Nothing else.
+
+Each deletion leaves a receipt, written after the deed. A crash between the two repeats the deed, which is harmless:
+what is gone stays gone. Everything goes in small portions; what is left is due at the next beat.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.gateways.provider_files import ProviderFiles
+from webapp.gateways.storage import Storage
+from webapp.models import BatchWindow, Document, Job, JobDocument, RetentionReceipt
+from webapp.services.clock import clock
+
+REQUESTS_AT_ONCE = 1000
+AT_ONCE = 10  # windows, documents: each is some calls over the network
+
+
+def delete_due(session: Session, settings: Settings, storage: Storage, files: ProviderFiles) -> int:
+    """One portion of everything that is due. Commits. Returns how many requests, documents and windows it was.
+
+    Raises UnavailableService when the provider does not delete; what was done before is kept.
+    """
+    return (
+        delete_requests(session, settings)
+        + delete_documents(session, settings, storage, files)
+        + delete_provider_files(session, settings, files)
+    )
+
+
+def delete_requests(session: Session, settings: Settings) -> int:
+    """Forget the request bodies of jobs that ended KEEP_REQUESTS_DAYS ago. Commits. Returns how many."""
+    now = clock(session)
+    last = _last_moment(settings.keep_requests_days, now)
+    if last is None:
+        return 0
+    deleted = session.execute(
+        text("""
+            WITH due AS (
+                SELECT id FROM jobs WHERE finished_at <= :last AND request_deleted_at IS NULL
+                ORDER BY finished_at LIMIT :most FOR UPDATE SKIP LOCKED
+            ), marked AS (
+                UPDATE jobs SET request_deleted_at = :now FROM due WHERE jobs.id = due.id
+            ), emptied AS (
+                UPDATE job_requests SET body = NULL FROM due WHERE job_id = due.id
+            )
+            INSERT INTO retention_receipts (kind, target, deleted_at)
+            SELECT 'request', 'job:' || id, :now FROM due
+            RETURNING 1
+        """),
+        {"last": last, "most": REQUESTS_AT_ONCE, "now": now},
+    ).all()
+    session.commit()
+    return len(deleted)
+
+
+def delete_documents(session: Session, settings: Settings, storage: Storage, files: ProviderFiles) -> int:
+    """Delete documents that came in KEEP_DOCUMENTS_DAYS ago and that no unfinished job needs. Commits.
+
+    Returns how many. Raises UnavailableService.
+    """
+    withdrawn = _withdraw_documents(session, settings)
+    for document_id, storage_key, provider_file_id in withdrawn:
+        storage.delete(storage_key)
+        if provider_file_id:
+            _delete_file(session, files, provider_file_id)
+        now = clock(session)
+        _write_receipt(session, "document", f"document:{document_id}", now)
+        session.execute(update(Document).where(Document.id == document_id).values(bytes_deleted_at=now))
+        session.commit()
+    return len(withdrawn)
+
+
+def delete_provider_files(session: Session, settings: Settings, files: ProviderFiles) -> int:
+    """Delete the files of windows that ended KEEP_PROVIDER_FILES_DAYS ago at the provider. Commits.
+
+    Returns how many windows it was. Raises UnavailableService.
+    """
+    last = _last_moment(settings.keep_provider_files_days, clock(session))
+    if last is None:
+        return 0
+    due = session.execute(
+        select(BatchWindow.id, BatchWindow.input_file_id, BatchWindow.output_file_id, BatchWindow.error_file_id)
+        .where(BatchWindow.finished_at <= last, BatchWindow.files_deleted_at.is_(None))
+        .order_by(BatchWindow.finished_at)
+        .limit(AT_ONCE)
+    ).all()
+    session.commit()
+    for window_id, *file_ids in due:
+        for file_id in filter(None, file_ids):
+            _delete_file(session, files, file_id)
+        session.execute(update(BatchWindow).where(BatchWindow.id == window_id).values(files_deleted_at=clock(session)))
+        session.commit()
+    return len(due)
+
+
+def _withdraw_documents(session: Session, settings: Settings) -> list[Any]:
+    """Mark what is due as deleted, so that nobody uses it from now on: (id, storage key, provider file). Commits.
+
+    Documents that were marked before, but whose bytes are still there, are among them.
+    """
+    now = clock(session)
+    last = _last_moment(settings.keep_documents_days, now)
+    is_needed = exists().where(
+        JobDocument.document_id == Document.id, Job.id == JobDocument.job_id, Job.finished_at.is_(None)
+    )
+    is_due: ColumnElement[bool] = Document.deleted_at.is_not(None)
+    if last is not None:
+        is_due = or_(is_due, and_(Document.created_at <= last, ~is_needed))
+    locked = session.scalars(
+        select(Document.id)
+        .where(Document.bytes_deleted_at.is_(None), is_due)
+        .order_by(Document.created_at, Document.id)
+        .limit(AT_ONCE)
+        .with_for_update(skip_locked=True)
+    ).all()
+    # A statement of its own: a job that was made until the lock was ours is seen here.
+    withdrawn = session.execute(
+        update(Document)
+        .where(Document.id.in_(locked), or_(Document.deleted_at.is_not(None), ~is_needed))
+        .values(deleted_at=func.coalesce(Document.deleted_at, now), text="")
+        .returning(Document.id, Document.storage_key, Document.provider_file_id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    session.commit()
+    return list(withdrawn)
+
+
+def _delete_file(session: Session, files: ProviderFiles, file_id: str) -> None:
+    files.delete(file_id)
+    _write_receipt(session, "provider_file", file_id, clock(session))
+    session.commit()
+
+
+def _write_receipt(session: Session, kind: str, target: str, now: datetime) -> None:
+    """One for each thing, however often the deed had to be repeated."""
+    row = {"kind": kind, "target": target, "deleted_at": now}
+    session.execute(insert(RetentionReceipt).values(**row).on_conflict_do_nothing())
+
+
+def _last_moment(days: int, now: datetime) -> datetime | None:
+    """What ended by then is due; None when it is kept for ever."""
+    return now - timedelta(days=days) if days else None
