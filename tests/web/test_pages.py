@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_job, make_user, make_window, response
+from tests.factories import PASSWORD, make_job, make_queued_jobs, make_user, make_window, response
 from tests.fakes import FakeN8n, FakeProviderFiles
 from webapp.domain.answers import read_answer
 from webapp.domain.profiles import load_profiles
 from webapp.gateways.pdf import PdfReader
-from webapp.models import Document, Job, JobRequest
+from webapp.models import Document, Job, JobRequest, User
 from webapp.parts import Parts
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
@@ -319,3 +319,75 @@ def test_csrf_is_asked_for_on_forms(make_app: Any) -> None:
     app.config["WTF_CSRF_ENABLED"] = True
     answer = app.test_client().post("/login", data={"email": "a@b.co", "password": PASSWORD})
     assert answer.status_code == 419
+
+
+def sign_in_admin(client: FlaskClient, session: Session) -> None:
+    make_user(session, "admin@example.org", role="admin")
+    log_in(client, "admin@example.org")
+
+
+def test_an_administrator_holds_and_resumes_a_queue(client: FlaskClient, session: Session, parts: Parts) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, make_user(session), 2)
+    sign_in_admin(client, session)
+    page = client.post(f"/admin/queues/{queue_id}/hold", data={"reason": "an incident"}, follow_redirects=True).text
+    assert "an administrator holds this queue" in page
+    assert "Hold queue: an incident" in page
+    assert "an administrator holds this queue" in client.get("/admin").text
+    assert "an administrator holds this queue" in client.get(f"/jobs/{job_ids[0]}").text
+    page = client.post(f"/admin/queues/{queue_id}/resume", data={"reason": "over"}, follow_redirects=True).text
+    assert "2 of 3 jobs wait; a window opens when it is full." in page
+    audit = client.get("/admin/audit").text
+    assert audit.index("Resume queue") < audit.index("Hold queue")
+
+
+def test_an_administrator_flushes_a_queue_and_cancels_its_window(
+    client: FlaskClient, session: Session, parts: Parts
+) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 2)
+    sign_in_admin(client, session)
+    page = client.post(f"/admin/queues/{queue_id}/flush", data={"reason": "now"}, follow_redirects=True).text
+    assert "Window 1 was opened with 2 jobs." in page
+    assert "Window 1 is being handed to the provider." in client.get("/admin/windows/1").text
+    form = {"reason": "wrong labels", "jobs": "cancel"}
+    page = client.post("/admin/windows/1/cancel", data=form, follow_redirects=True).text
+    assert "its jobs are cancelled with it" in page
+    assert 'data-status="cancelled"' in page
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"jobs": "back"}, "Say why"),
+        ({"reason": "because"}, "Say what becomes of its jobs"),
+        ({"reason": "because", "jobs": "explode"}, "Say what becomes of its jobs"),
+    ],
+)
+def test_a_deed_that_is_not_clear_is_not_done(
+    client: FlaskClient, session: Session, parts: Parts, form: dict[str, str], words: str
+) -> None:
+    make_window(session, parts, make_user(session))
+    sign_in_admin(client, session)
+    page = client.post("/admin/windows/1/cancel", data=form, follow_redirects=True).text
+    assert words in page
+    assert 'data-status="open"' in page
+
+
+def test_an_administrator_repeats_a_cancelled_job(alice: FlaskClient, session: Session, parts: Parts) -> None:
+    job = make_job(session, parts, session.scalars(select(User)).one())
+    alice.post(f"/jobs/{job.id}/cancel")
+    assert "Repeat it" not in alice.get(f"/jobs/{job.id}").text
+    alice.post("/logout")
+    sign_in_admin(alice, session)
+    page = alice.post(f"/admin/jobs/{job.id}/retry", data={"reason": "by mistake"}, follow_redirects=True).text
+    assert f"Job {job.id + 1} repeats this one." in page
+    assert f'It repeats <a href="/jobs/{job.id}">' in alice.get(f"/jobs/{job.id + 1}").text
+
+
+def test_a_deadline_is_asked_for_on_its_field(alice: FlaskClient, session: Session) -> None:
+    values = {"profile": "text_classification", "text": "Fine.", "executionMode": "batch", "batchStrategy": "deadline"}
+    page = alice.post("/jobs/new", data=values)
+    assert page.status_code == 422
+    assert "needs to know by when" in page.text
+    made = alice.post("/jobs/new", data=values | {"needBy": "2120-01-01T12:00"}, follow_redirects=True).text
+    assert "Needed by" in made
+    assert "It is needed by 01 Jan 12:00" in made

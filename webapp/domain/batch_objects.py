@@ -47,6 +47,7 @@ class Found:
     """One page of the provider's list, searched: the batch, or where the next page starts (None = the end)."""
 
     batch: BatchObject | None = None
+    twins: tuple[BatchObject, ...] = ()  # others of the same input file
     after: str | None = None
 
 
@@ -60,7 +61,8 @@ def find_batch(body: Any, input_file_id: str) -> Found | None:
     batches = [batch for item in body["data"] if (batch := BatchObject.read(item))]
     ours = [batch for batch in batches if batch.input_file_id == input_file_id]
     if ours:
-        return Found(batch=ours[-1])
+        *twins, oldest = ours
+        return Found(batch=oldest, twins=tuple(twins))
     return Found(after=batches[-1].id if body.get("has_more") is True and batches else None)
 
 

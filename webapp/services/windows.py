@@ -233,6 +233,8 @@ def _apply_find(
     found = find_batch(body, window.input_file_id) if answer.is_billable else None
     if found and found.batch:
         _adopt(session, window, found.batch, now)
+        for twin in found.twins:
+            _store_stray(session, window.id, twin, now)
         session.commit()
         return {}
     if found is None:
@@ -347,12 +349,13 @@ def _keep_stray(session: Session, window_id: int, step: Step, body: Any) -> None
     if batch is None or session.execute(known).first():
         session.rollback()
         return
-    session.execute(
-        insert(StrayBatch)
-        .values(provider_batch_id=batch.id, window_id=window_id, seen_at=clock(session))
-        .on_conflict_do_nothing()
-    )
+    _store_stray(session, window_id, batch, clock(session))
     session.commit()
+
+
+def _store_stray(session: Session, window_id: int, batch: BatchObject, now: datetime) -> None:
+    row = {"provider_batch_id": batch.id, "window_id": window_id, "seen_at": now}
+    session.execute(insert(StrayBatch).values(**row).on_conflict_do_nothing())
 
 
 def _provider_request(settings: Settings, window: BatchWindow, step: Step) -> dict[str, Any] | None:

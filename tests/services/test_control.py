@@ -1,0 +1,283 @@
+"""What administrators do to queues, windows and jobs, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tests.factories import (
+    answer_step,
+    batch_object,
+    end_batch,
+    items_of,
+    make_job,
+    make_queued_jobs,
+    make_submitted_window,
+    make_user,
+    make_window,
+    output_line,
+    take_lease,
+)
+from tests.fakes import FakeProviderFiles
+from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove, NotFound, StaleLease
+from webapp.domain.states import JobStatus, WindowStatus
+from webapp.domain.windows import Step
+from webapp.models import AuditEvent, BatchWindow, Job, JobRequest, Queue, User, WindowEvent
+from webapp.parts import Parts
+from webapp.services import batch_files, batch_ingest, batches, control, doctor, lifecycle, windows
+from webapp.services.clock import clock
+
+WHY = "the provider has an incident"
+
+
+@pytest.fixture
+def admin(session: Session) -> User:
+    return make_user(session, "admin@example.org", role="admin")
+
+
+def statuses(session: Session) -> list[str]:
+    session.expire_all()
+    return [status.value for status in session.scalars(select(Job.status).order_by(Job.id))]
+
+
+def open_window(session: Session, parts: Parts, queue_id: int) -> BatchWindow:
+    return batches.open_window(session, parts.settings, parts.profiles, queue_id=queue_id, actor="n8n")
+
+
+def cancel(session: Session, window: BatchWindow, admin: User, *, cancels_jobs: bool = False) -> None:
+    control.cancel_window(session, window.id, cancels_jobs=cancels_jobs, user=admin, reason=WHY)
+    session.refresh(window)
+
+
+def ingest(session: Session, parts: Parts, lease: windows.Lease) -> dict[str, int]:
+    return batch_ingest.ingest_window(
+        session, parts.settings, parts.prices, parts.files, window_id=lease.window.id, token=lease.token
+    )
+
+
+# Queues
+
+
+def test_a_held_queue_opens_nothing_until_it_is_resumed(session: Session, parts: Parts, admin: User) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 3)
+    control.hold_queue(session, queue_id, user=admin, reason=WHY)
+    with pytest.raises(InsufficientJobs, match="held"):
+        open_window(session, parts, queue_id)
+    control.resume_queue(session, queue_id, user=admin, reason="it is over")
+    assert open_window(session, parts, queue_id).job_count == 3
+
+
+def test_a_queue_that_is_held_without_jobs_is_still_listed(session: Session, parts: Parts, admin: User) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 3)
+    open_window(session, parts, queue_id)
+    assert batches.list_queues(session, parts.settings, parts.profiles) == []
+    control.hold_queue(session, queue_id, user=admin, reason=WHY)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    assert (view.state.queued, view.readiness.reason) == (0, "held")
+
+
+def test_flush_takes_what_waits_without_the_wait(session: Session, parts: Parts, admin: User) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 2)
+    window = control.flush_queue(session, parts.settings, parts.profiles, queue_id, user=admin, reason=WHY)
+    assert (window.job_count, window.opened_because) == (2, "flushed")
+    assert statuses(session) == ["claimed", "claimed"]
+
+
+def test_flush_of_an_empty_or_a_held_queue_changes_nothing_and_notes_nothing(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 3)
+    open_window(session, parts, queue_id)
+    with pytest.raises(InsufficientJobs):
+        control.flush_queue(session, parts.settings, parts.profiles, queue_id, user=admin, reason=WHY)
+    assert session.scalar(select(func.count()).select_from(AuditEvent)) == 0
+
+
+def test_each_deed_is_kept_with_who_and_why(session: Session, parts: Parts, admin: User) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 3)
+    control.hold_queue(session, queue_id, user=admin, reason=f"  {WHY}\n")
+    [deed] = control.list_audit(session, target=f"queue:{queue_id}")
+    assert (deed.action, deed.reason, deed.user.email) == ("hold_queue", WHY, "admin@example.org")
+
+
+@pytest.mark.parametrize("reason", ["", "  \n", "x" * 501])
+def test_a_deed_without_a_proper_reason_is_not_done(session: Session, parts: Parts, admin: User, reason: str) -> None:
+    queue_id, job_ids = make_queued_jobs(session, parts, admin, 3)
+    window = make_window_of(session, parts, queue_id)
+    deeds: list[Callable[[], Any]] = [
+        lambda: control.hold_queue(session, queue_id, user=admin, reason=reason),
+        lambda: control.cancel_window(session, window.id, cancels_jobs=True, user=admin, reason=reason),
+    ]
+    for deed in deeds:
+        with pytest.raises(InvalidInput):
+            deed()
+    assert statuses(session) == ["claimed"] * len(job_ids)
+    assert session.scalars(select(Queue.held_at)).one() is None
+
+
+def make_window_of(session: Session, parts: Parts, queue_id: int) -> BatchWindow:
+    return open_window(session, parts, queue_id)
+
+
+# Cancel a window
+
+
+@pytest.mark.parametrize("cancels_jobs", [False, True])
+def test_a_window_without_a_create_ends_at_once(
+    session: Session, parts: Parts, admin: User, *, cancels_jobs: bool
+) -> None:
+    window = make_window(session, parts, admin)
+    cancel(session, window, admin, cancels_jobs=cancels_jobs)
+    assert window.status is WindowStatus.CANCELLED
+    assert statuses(session) == (["cancelled"] * 3 if cancels_jobs else ["queued"] * 3)
+    assert (session.scalars(select(Queue.held_at)).one() is None) == cancels_jobs
+    assert doctor.examine(session, parts.settings) == []
+
+
+def test_an_upload_that_is_under_way_loses_its_lease_and_its_file(
+    session: Session, parts: Parts, admin: User, files: FakeProviderFiles
+) -> None:
+    window = make_window(session, parts, admin)
+    lease = take_lease(session, parts, Step.UPLOAD_INPUT)
+    token = lease.token
+    files.before_upload_ends = lambda: cancel(session, window, admin)
+    with pytest.raises(StaleLease):
+        batch_files.upload_input(session, parts.files, window_id=window.id, token=token)
+    assert files.deleted == ["file-1"]
+
+
+def uploaded(session: Session, parts: Parts, window: BatchWindow) -> windows.Lease:
+    """Its input file is there; returns the lease of create."""
+    lease = take_lease(session, parts, Step.UPLOAD_INPUT)
+    batch_files.upload_input(session, parts.files, window_id=window.id, token=lease.token)
+    return take_lease(session, parts, Step.CREATE)
+
+
+def test_a_window_whose_create_is_out_waits_for_its_outcome(session: Session, parts: Parts, admin: User) -> None:
+    window = make_window(session, parts, admin)
+    lease = uploaded(session, parts, window)
+    cancel(session, window, admin)
+    assert window.status is WindowStatus.OPEN
+    answer_step(session, parts, lease, {"error": {"message": "no"}}, 429)
+    session.refresh(window)
+    assert (window.status, statuses(session)) == (WindowStatus.CANCELLED, ["queued"] * 3)
+
+
+def test_a_create_that_worked_is_cancelled_at_the_provider(session: Session, parts: Parts, admin: User) -> None:
+    window = make_window(session, parts, admin)
+    lease = uploaded(session, parts, window)
+    cancel(session, window, admin)
+    answer_step(session, parts, lease, batch_object(window, "validating"))
+    lease = take_lease(session, parts, Step.CANCEL)
+    assert (lease.request or {})["url"].endswith(f"/batches/batch_{window.id}/cancel")
+
+
+@pytest.mark.parametrize("cancels_jobs", [False, True])
+def test_what_the_provider_finished_before_the_cancel_counts(
+    session: Session, parts: Parts, admin: User, *, cancels_jobs: bool
+) -> None:
+    window = make_submitted_window(session, parts, admin)
+    cancel(session, window, admin, cancels_jobs=cancels_jobs)
+    answer_step(session, parts, take_lease(session, parts, Step.CANCEL), batch_object(window, "cancelling"))
+    window.due_at = clock(session)
+    session.commit()
+    first, *_ = items_of(session, window)
+    counts = ingest(session, parts, end_batch(session, parts, window, "cancelled", output=[output_line(first)]))
+    assert counts == {"completed": 1, "released": 2}
+    rest = "cancelled" if cancels_jobs else "queued"
+    assert statuses(session) == ["completed", rest, rest]
+    assert doctor.examine(session, parts.settings) == []
+
+
+def test_a_batch_that_ended_before_the_cancel_is_polled_at_once(session: Session, parts: Parts, admin: User) -> None:
+    window = make_submitted_window(session, parts, admin)
+    cancel(session, window, admin)
+    lease = take_lease(session, parts, Step.CANCEL)
+    answer_step(session, parts, lease, {"error": {"message": "Cannot cancel a batch with status 'completed'."}}, 409)
+    take_lease(session, parts, Step.POLL)
+
+
+def test_an_ended_window_cannot_be_cancelled(session: Session, parts: Parts, admin: User) -> None:
+    window = make_window(session, parts, admin)
+    cancel(session, window, admin)
+    with pytest.raises(InvalidMove, match="has ended"):
+        cancel(session, window, admin)
+    with pytest.raises(NotFound):
+        control.cancel_window(session, 999, cancels_jobs=True, user=admin, reason=WHY)
+
+
+def test_the_wish_can_be_sharpened_while_it_is_not_fulfilled(session: Session, parts: Parts, admin: User) -> None:
+    window = make_submitted_window(session, parts, admin)
+    cancel(session, window, admin)
+    first_wish = window.cancel_requested_at
+    cancel(session, window, admin, cancels_jobs=True)
+    assert (window.cancel_requested_at, window.cancels_jobs) == (first_wish, True)
+    events = session.scalars(select(WindowEvent.event).where(WindowEvent.event == "cancel_requested")).all()
+    assert len(events) == 2
+
+
+# Repeat
+
+
+def fail(session: Session, job_id: int) -> None:
+    lifecycle.move_job(
+        session, job_id, JobStatus.FAILED, now=clock(session), actor="test", reason="no",
+        values={"failure_code": "x", "failure_message": "No."},
+    )  # fmt: skip
+    session.commit()
+
+
+def test_a_failed_job_is_repeated_as_a_new_one_with_the_same_request(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    job = make_job(session, parts, make_user(session), bullets=4)
+    fail(session, job.id)
+    repeated = session.get_one(Job, control.retry_job(session, job.id, user=admin, reason=WHY))
+    assert (repeated.retry_of, repeated.user_id, repeated.status) == (job.id, job.user_id, JobStatus.CREATED)
+    assert (repeated.attempt, repeated.inputs, repeated.profile_version_id) == (1, job.inputs, job.profile_version_id)
+    bodies = session.scalars(select(JobRequest.body).order_by(JobRequest.job_id)).all()
+    assert bodies[0] == bodies[1]
+    assert [d.id for d in repeated.documents] == [d.id for d in job.documents]
+
+
+def test_a_job_is_not_repeated_while_it_runs_or_is_being_repeated(session: Session, parts: Parts, admin: User) -> None:
+    job = make_job(session, parts, admin)
+    with pytest.raises(InvalidMove, match="only a job that ended without an answer"):
+        control.retry_job(session, job.id, user=admin, reason=WHY)
+    fail(session, job.id)
+    control.retry_job(session, job.id, user=admin, reason=WHY)
+    with pytest.raises(InvalidMove, match="Job 2 repeats it already"):
+        control.retry_job(session, job.id, user=admin, reason=WHY)
+    fail(session, 2)
+    assert control.retry_job(session, job.id, user=admin, reason=WHY) == 3
+
+
+def test_a_job_whose_request_is_gone_cannot_be_repeated(session: Session, parts: Parts, admin: User) -> None:
+    job = make_job(session, parts, admin)
+    fail(session, job.id)
+    session.get_one(JobRequest, job.id).body = None
+    session.commit()
+    with pytest.raises(InvalidMove, match="start a new run"):
+        control.retry_job(session, job.id, user=admin, reason=WHY)
+
+
+def test_what_failed_in_a_window_is_repeated_once(session: Session, parts: Parts, admin: User) -> None:
+    window = make_submitted_window(session, parts, admin)
+    first, second, third = items_of(session, window)
+    refused = {"error": {"message": "bad", "code": "x"}}
+    ingest(
+        session, parts,
+        end_batch(
+            session, parts, window, "completed", output=[output_line(first)],
+            error_lines=[output_line(second, refused, 400), output_line(third, refused, 400)],
+        ),
+    )  # fmt: skip
+    new_ids = control.retry_window(session, window.id, user=admin, reason=WHY)
+    assert [session.get_one(Job, new_id).retry_of for new_id in new_ids] == [second.job_id, third.job_id]
+    assert statuses(session)[3:] == ["queued", "queued"]
+    with pytest.raises(InvalidMove):
+        control.retry_window(session, window.id, user=admin, reason=WHY)
