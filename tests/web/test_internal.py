@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from tests.factories import batch_object, make_job, make_queued_jobs, make_user, make_window, response
+from tests.factories import (
+    batch_object,
+    make_job,
+    make_queued_jobs,
+    make_submitted_window,
+    make_user,
+    make_window,
+    response,
+)
+from webapp.models import Job, LedgerEntry
 from webapp.parts import Parts
+from webapp.services.dispatch import end_overdue_attempts
 
 
 def test_without_the_token_every_route_is_401(make_app: Any) -> None:
@@ -119,3 +131,52 @@ def test_context_and_document_are_there_for_custom_workflows(
     context = internal.get("/api/internal/jobs/1/context").json
     assert (context["input"]["bullets"], context["documents"][0]["filename"]) == (4, "report.pdf")
     assert internal.get("/api/internal/jobs/2/context").status_code == 404
+
+
+def rows(session: Session, *tables: str) -> list[Any]:
+    """All rows of these tables, as they are now."""
+    session.rollback()
+    return [session.execute(text(f"SELECT t::text FROM {table} t ORDER BY 1")).scalars().all() for table in tables]
+
+
+def test_replayed_and_stale_write_backs_change_no_job_and_pay_once(
+    internal: FlaskClient, session: Session, parts: Parts
+) -> None:
+    make_job(session, parts, make_user(session))
+    first, second = ({"attempt": number, "executionId": f"e{number}"} for number in (1, 2))
+    internal.post("/api/internal/jobs/1/start", json=first)
+    session.execute(update(Job).values(lease_until=func.now() - timedelta(seconds=1)))
+    session.commit()
+    end_overdue_attempts(session, parts.settings)
+    internal.post("/api/internal/jobs/1/start", json=second)
+    used = {**second, "statusCode": 200, "headers": {}, "body": response("- Used.", id="resp_2")}
+    assert internal.post("/api/internal/jobs/1/result", json=used).json == {"outcome": "completed"}
+
+    before, [ledger] = rows(session, "jobs", "job_results", "job_events"), rows(session, "ledger")
+    assert internal.post("/api/internal/jobs/1/result", json=used).json == {"outcome": "unchanged"}
+    assert rows(session, "ledger") == [ledger]
+    stale = {**first, "statusCode": 200, "headers": {}, "body": response("- Stale.", id="resp_1")}
+    assert internal.post("/api/internal/jobs/1/result", json=stale).status_code == 409
+    [paid] = rows(session, "ledger")
+    assert len(paid) == len(ledger) + 1
+    assert internal.post("/api/internal/jobs/1/result", json=stale).json == {"outcome": "unchanged"}
+    assert rows(session, "ledger") == [paid]
+    error = {**first, "error": {"message": "socket hang up", "code": "ECONNRESET"}}
+    assert internal.post("/api/internal/jobs/1/result", json=error).status_code == 409
+    assert rows(session, "ledger") == [paid]
+    assert internal.post("/api/internal/jobs/1/start", json=first).status_code == 409
+    assert rows(session, "jobs", "job_results", "job_events") == before
+    reasons = session.scalars(select(LedgerEntry.reason).order_by(LedgerEntry.id)).all()
+    assert reasons == ["answer_lost", "answer", "discarded"]
+
+
+@pytest.mark.parametrize("path", ["input-file", "ingest", "answer"])
+def test_a_stale_token_changes_no_window(internal: FlaskClient, session: Session, parts: Parts, path: str) -> None:
+    window = make_submitted_window(session, parts, make_user(session))
+    before = rows(session, "batch_windows", "batch_items", "jobs", "window_events", "ledger")
+    body: dict[str, Any] = {"leaseToken": "an old one"}
+    if path == "answer":
+        body |= {"step": "poll", "statusCode": 200, "headers": {}, "body": batch_object(window, "completed")}
+    answer = internal.post(f"/api/internal/batches/{window.id}/{path}", json=body)
+    assert (answer.status_code, answer.json["code"]) == (409, "stale_lease")
+    assert rows(session, "batch_windows", "batch_items", "jobs", "window_events", "ledger") == before
