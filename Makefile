@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEVSTACK = $(PYTHON) -m devstack
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt migration psql n8n-export n8n-import vendor lock
+.PHONY: help run test faults lint fmt migration psql n8n-export n8n-import vendor lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,11 @@ run: ## the whole system on this machine: no Docker, no key; Ctrl-C stops it
 
 test: ## everything; ARGS='tests/web -k login' goes to pytest
 	@$(DEVSTACK) test $(ARGS)
+
+faults: ## faults in a row on a real system: make faults RUNS=200 SEED=1; ONLY=create/done for some (faults/README.md)
+	@$(DEVSTACK) install
+	@$(DEVSTACK) tool python -m faults --runs $(or $(RUNS),10) --seed $(or $(SEED),1) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(LOGS),--logs)
 
 lint: ## ruff and mypy, as CI does
 	@$(DEVSTACK) tool ruff check .
