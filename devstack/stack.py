@@ -138,9 +138,7 @@ class Stack(Wiring):
 
     def ask_provider(self, method: str, path: str, body: Any = None) -> Any:
         """A call of the offline provider's /admin (its README lists them); returns the JSON of the answer."""
-        return call_json(
-            method, self.provider_url + path, body, {"X-Admin-Token": self.secrets.provider_admin_token}
-        )
+        return call_json(method, self.provider_url + path, body, {"X-Admin-Token": self.secrets.provider_admin_token})
 
     def logs(self, name: str) -> str:
         """All that the part has said since the stack's start."""

@@ -77,7 +77,8 @@ class Wiring:
         key = _setting(self.caller, "OPENAI_API_KEY")
         if key:
             return Provider(_setting(self.caller, "OPENAI_BASE_URL") or OPENAI_URL, key, is_offline=False)
-        return Provider(f"{self.provider_url}/v1", self.secrets.provider_key, is_offline=True)
+        path = "/openai/v1" if _setting(self.caller, "OFFLINE_FLAVOUR") == "azure" else "/v1"
+        return Provider(self.provider_url + path, self.secrets.provider_key, is_offline=True)
 
     @cached_property
     def cluster(self) -> Cluster:

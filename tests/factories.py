@@ -45,15 +45,15 @@ def make_job(session: Session, parts: Parts, user: User, **values: Any) -> Job:
     return session.get_one(Job, make_jobs(session, parts, user, 1, **values)[0])
 
 
-def make_queued_jobs(session: Session, parts: Parts, user: User, count: int) -> tuple[int, list[int]]:
+def make_queued_jobs(session: Session, parts: Parts, user: User, count: int, **values: Any) -> tuple[int, list[int]]:
     """(queue id, job ids)"""
-    job_ids = make_jobs(session, parts, user, count, executionMode="batch")
+    job_ids = make_jobs(session, parts, user, count, executionMode="batch", **values)
     return session.scalars(select(Queue.id)).one(), job_ids
 
 
-def make_window(session: Session, parts: Parts, user: User, count: int = 3) -> BatchWindow:
+def make_window(session: Session, parts: Parts, user: User, count: int = 3, **values: Any) -> BatchWindow:
     """An open window of `count` claimed jobs."""
-    queue_id, job_ids = make_queued_jobs(session, parts, user, count)
+    queue_id, job_ids = make_queued_jobs(session, parts, user, count, **values)
     return batches.open_window(
         session, parts.settings, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test"
     )
@@ -66,9 +66,13 @@ def take_lease(session: Session, parts: Parts, step: Step) -> windows.Lease:
     return lease
 
 
-def make_submitted_window(session: Session, parts: Parts, user: User, count: int = 3) -> BatchWindow:
+def make_submitted_window(session: Session, parts: Parts, user: User, count: int = 3, **values: Any) -> BatchWindow:
     """A window whose provider batch exists."""
-    window = make_window(session, parts, user, count)
+    return submit_window(session, parts, make_window(session, parts, user, count, **values))
+
+
+def submit_window(session: Session, parts: Parts, window: BatchWindow) -> BatchWindow:
+    """The provider takes this open window."""
     lease = take_lease(session, parts, Step.UPLOAD_INPUT)
     batch_files.upload_input(session, parts.files, window_id=window.id, token=lease.token)
     lease = take_lease(session, parts, Step.CREATE)

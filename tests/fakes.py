@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webapp.domain.errors import UnavailableService
+from webapp.domain.errors import DeniedFile, UnavailableService
 
 
 class FakeN8n:
@@ -40,6 +40,8 @@ class FakeProviderFiles:
         self.is_down = False
         self.contents: dict[str, bytes] = {}
         self.deleted: list[str] = []
+        self.denied: set[str] = set()  # the provider says that it has no such file
+        self.cut_short: set[str] = set()  # fewer bytes come than there are
         self.before_upload_ends: Callable[[], None] = lambda: None
 
     def upload_batch_input(self, path: Path, on_progress: Callable[[], None]) -> str:
@@ -55,8 +57,13 @@ class FakeProviderFiles:
         return self.upload_batch_input(path, lambda: None)
 
     def download(self, file_id: str, path: Path, on_progress: Callable[[], None]) -> None:
-        path.write_bytes(self.contents[file_id])
+        if file_id in self.denied:
+            raise DeniedFile(f"The provider says that it has no file {file_id}.")
+        whole = self.contents[file_id]
+        path.write_bytes(whole[: len(whole) // 2] if file_id in self.cut_short else whole)
         on_progress()
+        if file_id in self.cut_short:
+            raise UnavailableService(f"{file_id} was cut short: {len(whole) // 2} of {len(whole)} bytes came.")
 
     def delete(self, file_id: str) -> None:
         self.deleted.append(file_id)

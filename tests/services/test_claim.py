@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from tests.factories import make_queued_jobs, make_user
+from tests.factories import make_jobs, make_queued_jobs, make_user
 from webapp.domain.errors import InsufficientJobs
-from webapp.domain.states import JobStatus
-from webapp.models import BatchItem, BatchWindow, Job
+from webapp.domain.states import JobStatus, WindowStatus
+from webapp.models import BatchItem, BatchWindow, Job, JobRequest, Queue
 from webapp.parts import Parts
+from webapp.services import batches, windows
 from webapp.services.batches import open_window
+from webapp.services.clock import clock
 
 
 def open_one(session: Session, parts: Parts, queue_id: int, **more: object) -> BatchWindow:
@@ -93,3 +97,52 @@ def test_concurrent_openers_never_claim_twice_and_none_starves(tables: Engine, s
         opener.join()
     claims = Counter(session.scalars(select(BatchItem.job_id)))
     assert (len(opened), len(claims), max(claims.values())) == (20, 1000, 1)
+
+
+def tokens_of_a_job(session: Session) -> int:
+    return session.scalars(select(JobRequest.most_input_tokens).limit(1)).one()
+
+
+def with_allowance(parts: Parts, tokens: int) -> Parts:
+    return replace(parts, settings=parts.settings.model_copy(update={"max_enqueued_tokens": tokens}))
+
+
+def test_a_window_closes_at_what_is_left_of_the_providers_allowance(session: Session, parts: Parts) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 7)
+    each = tokens_of_a_job(session)
+    parts = with_allowance(parts, 5 * each)
+    first = open_one(session, parts, queue_id)
+    assert (first.job_count, first.enqueued_tokens) == (3, 3 * each)
+    assert open_one(session, parts, queue_id).job_count == 2
+    with pytest.raises(InsufficientJobs, match="allowance of enqueued tokens"):
+        open_one(session, parts, queue_id)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    assert (view.readiness.ready, view.readiness.reason) == (False, "no_room")
+    end_unsent(session, first)
+    assert open_one(session, parts, queue_id).job_count == 3
+
+
+def test_a_job_that_is_larger_than_the_allowance_rides_alone(session: Session, parts: Parts) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, make_user(session), 3)
+    assert open_one(session, with_allowance(parts, 1), queue_id).job_count == 1
+
+
+def test_queues_of_one_model_share_its_allowance(session: Session, parts: Parts, tables: Engine) -> None:
+    user = make_user(session)
+    for strategy in ("count_only", "count_or_wait"):
+        make_jobs(session, parts, user, 3, executionMode="batch", batchStrategy=strategy)
+    parts = with_allowance(parts, 4 * tokens_of_a_job(session))
+    queue_ids = session.scalars(select(Queue.id)).all()
+    session.commit()
+
+    def opener(queue_id: int) -> int:
+        with Session(tables) as own:
+            return open_one(own, parts, queue_id).job_count
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(opener, queue_ids)) == [1, 3]
+
+
+def end_unsent(session: Session, window: BatchWindow) -> None:
+    windows.end_unsent(session, window, WindowStatus.CANCELLED, "a test", now=clock(session))
+    session.commit()

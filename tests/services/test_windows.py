@@ -24,13 +24,14 @@ from tests.factories import (
     take_lease,
 )  # fmt: skip
 from tests.fakes import FakeProviderFiles
-from webapp.domain.answers import transport_error
-from webapp.domain.errors import StaleLease
+from webapp.domain.answers import read_answer, transport_error
+from webapp.domain.errors import StaleLease, UnavailableService
 from webapp.domain.states import ItemOutcome, JobStatus, WindowStatus
-from webapp.domain.windows import Step
+from webapp.domain.windows import MOST_CREATE_REFUSALS, MOST_DENIALS, Step
 from webapp.models import BatchWindow, Job, JobResult, LedgerEntry, Queue, StrayBatch
 from webapp.parts import Parts
-from webapp.services import batch_files, batch_ingest, windows
+from webapp.services import batch_files, batch_ingest, doctor, windows
+from webapp.services.clock import clock
 
 
 @pytest.fixture
@@ -322,3 +323,129 @@ def test_ingesting_twice_changes_nothing(session: Session, parts: Parts, submitt
         assert session.scalar(select(func.count()).select_from(table)) == 2
     assert items_of(session, submitted)[2].outcome is ItemOutcome.MISSING
     assert statuses(session) == ["completed", "completed", JobStatus.QUEUED]
+
+
+def test_a_create_that_is_refused_for_good_ends_the_window_with_the_providers_words(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    upload(session, parts, window)
+    refused = {"error": {"message": "Invalid value: 'later' is no deployment.", "code": "invalid_value"}}
+    for _ in range(MOST_CREATE_REFUSALS):
+        let_time_pass(session, window, 400)
+        answer_step(session, parts, take_lease(session, parts, Step.CREATE), refused, 400)
+    session.refresh(window)
+    assert (window.status, statuses(session)) == (WindowStatus.FAILED, ["queued"] * 3)
+    assert "is no deployment" in (window.failure_message or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "Incorrect API key"), (429, "Slow down"), (400, "token_limit_exceeded: 90K")]
+)
+def test_a_create_that_time_or_a_key_can_mend_waits_as_long_as_it_takes(
+    session: Session, parts: Parts, window: BatchWindow, status: int, message: str
+) -> None:
+    upload(session, parts, window)
+    for _ in range(MOST_CREATE_REFUSALS + 2):
+        let_time_pass(session, window, 400)
+        answer_step(session, parts, take_lease(session, parts, Step.CREATE), {"error": {"message": message}}, status)
+    session.refresh(window)
+    assert (window.status, window.problem) == (WindowStatus.OPEN, message)
+
+
+def test_a_retry_after_is_kept(session: Session, parts: Parts, window: BatchWindow) -> None:
+    upload(session, parts, window)
+    lease = take_lease(session, parts, Step.CREATE)
+    windows.apply_answer(
+        session, parts.settings, parts.files, window_id=window.id, token=lease.token, step=Step.CREATE,
+        answer=read_answer(429, {"error": {"message": "no"}}, {"retry-after": "900"}), body={},
+    )  # fmt: skip
+    let_time_pass(session, window, 890)
+    assert windows.lease_due_window(session, parts.settings) is None
+    let_time_pass(session, window, 20)
+    take_lease(session, parts, Step.CREATE)
+
+
+def test_an_upload_that_fails_comes_back_after_a_growing_wait(
+    session: Session, parts: Parts, window: BatchWindow, files: FakeProviderFiles
+) -> None:
+    def fail() -> None:
+        raise UnavailableService("The provider did not take the input file: 503")
+
+    files.before_upload_ends = fail
+    waits = []
+    for _ in range(3):
+        with pytest.raises(UnavailableService):
+            upload(session, parts, window)
+        session.refresh(window)
+        waits.append((window.due_at - clock(session)).total_seconds())
+        let_time_pass(session, window, 400)
+    assert waits[0] < waits[1] < waits[2]
+    assert (window.problems, window.problem) == (3, "The provider did not take the input file: 503")
+    files.before_upload_ends = lambda: None
+    upload(session, parts, window)
+    session.refresh(window)
+    assert (window.problems, window.problem) == (0, None)
+
+
+def test_of_two_batches_for_one_file_the_oldest_is_ours_and_the_doctor_hears_of_the_other(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {}, 500)
+    session.refresh(window)
+    ours = batch_object(window, "in_progress")
+    page = {"object": "list", "data": [ours | {"id": "batch_twin"}, ours], "has_more": False}
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), page)
+    session.refresh(window)
+    assert window.provider_batch_id == ours["id"]
+    assert session.scalars(select(StrayBatch.provider_batch_id)).all() == ["batch_twin"]
+
+
+def test_a_fence_that_the_provider_refuses_is_put_up_later(
+    session: Session, parts: Parts, window: BatchWindow, files: FakeProviderFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> None:
+        raise UnavailableService("The provider did not delete file-1: 503")
+
+    upload(session, parts, window)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {}, 500)
+    let_time_pass(session, window, 130 + parts.settings.create_grace_seconds)
+    nothing: dict[str, Any] = {"object": "list", "data": [], "has_more": False}
+    monkeypatch.setattr(files, "delete", refuse)
+    answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    session.refresh(window)
+    assert (window.status, window.input_deleted_at) == (WindowStatus.OPEN, None)
+    monkeypatch.undo()
+    let_time_pass(session, window, 30)
+    for _ in range(2):
+        answer_step(session, parts, take_lease(session, parts, Step.FIND), nothing)
+    session.refresh(window)
+    assert (window.status, files.deleted) == (WindowStatus.FAILED, ["file-1"])
+
+
+def test_a_batch_that_the_provider_denies_for_long_is_given_up(
+    session: Session, parts: Parts, submitted: BatchWindow
+) -> None:
+    denial = {"error": {"message": "No batch found."}}
+    for number in range(MOST_DENIALS):
+        session.refresh(submitted)
+        assert (submitted.provider_status, submitted.problems) == ("validating", number)
+        let_time_pass(session, submitted, 4000)
+        answer_step(session, parts, take_lease(session, parts, Step.POLL), denial, 404)
+    assert ingest(session, parts, take_lease(session, parts, Step.INGEST)) == {"missing": 3}
+    session.refresh(submitted)
+    assert submitted.status is WindowStatus.FAILED
+    assert f"no longer knows batch_{submitted.id}" in (submitted.needs_attention or "")
+    assert session.scalars(select(LedgerEntry.reason)).all() == ["answer_lost"] * 3
+    assert (statuses(session), doctor.examine(session, parts.settings)) == (["queued"] * 3, [])
+
+
+def test_a_denial_that_passes_costs_nothing(session: Session, parts: Parts, submitted: BatchWindow) -> None:
+    for _ in range(MOST_DENIALS - 1):
+        let_time_pass(session, submitted, 4000)
+        answer_step(session, parts, take_lease(session, parts, Step.POLL), {"error": {}}, 404)
+    let_time_pass(session, submitted, 4000)
+    session.refresh(submitted)
+    answer_step(session, parts, take_lease(session, parts, Step.POLL), batch_object(submitted, "in_progress"))
+    session.refresh(submitted)
+    assert (submitted.problems, submitted.provider_status) == (0, "in_progress")

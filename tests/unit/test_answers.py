@@ -45,7 +45,6 @@ def test_a_chat_answer_is_read() -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ("<html>", "unreadable_answer"),
         ({"status": "failed", "error": {"code": "server_error", "message": "x"}}, "server_error"),
         ({"output": [message({"type": "refusal", "refusal": "no"})]}, "refused"),
         ({"output": []}, "empty_answer"),
@@ -56,6 +55,11 @@ def test_a_chat_answer_is_read() -> None:
 def test_a_2xx_without_text_is_an_error_that_was_paid(body: Any, code: str) -> None:
     answer = read_answer(200, body)
     assert (answer.is_good, answer.error_code, answer.is_billable, answer.is_retryable) == (False, code, True, False)
+
+
+def test_a_2xx_that_is_no_json_object_may_be_somebody_elses_and_is_asked_for_again() -> None:
+    answer = read_answer(200, "<html>")
+    assert (answer.error_code, answer.is_billable, answer.is_retryable) == ("unreadable_answer", True, True)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ NEVER_RETRY_CODES = frozenset({"insufficient_quota", "invalid_api_key"})
 NEVER_SENT_CODES = frozenset({"ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"})  # Node's words
 MAX_RETRY_AFTER_SECONDS = 3600.0
 MOST_COUNTED = 10**10
+MAX_ID = 200
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_answer(status_code: int, body: Any, headers: Mapping[str, Any] | None =
     found = _read_body(status_code, body)
     return Answer(
         status_code=status_code,
-        key=found.get("response_id") or _digest(body),
+        key=found.get("response_id") or _digest([status_code, body]),
         provider_ms=_whole(headers.get("openai-processing-ms")),
         request_id=_text(headers.get("x-request-id")),
         retry_after_seconds=_retry_after(headers),
@@ -104,8 +105,9 @@ def _read_body(status_code: int, body: Any) -> dict[str, Any]:
     if not 200 <= status_code < 300:
         return _read_error(status_code, body)
     if not isinstance(body, Mapping):
-        return _refused("unreadable_answer", "The provider's answer is not a JSON object.")
-    common = {"response_id": _text(body.get("id")), "model": _text(body.get("model")), "usage": _usage(body)}
+        # Something in between may have answered for the provider: another attempt may bring what was asked for.
+        return _refused("unreadable_answer", "The provider's answer is not a JSON object.") | {"is_retryable": True}
+    common = {"response_id": _id(body.get("id")), "model": _text(body.get("model")), "usage": _usage(body)}
     if body.get("object") == "chat.completion" or "choices" in body:
         return common | _read_chat(body)
     return common | _read_response(body)
@@ -151,9 +153,13 @@ def _read_error(status_code: int, body: Any) -> dict[str, Any]:
     message = _text(error.get("message")) or (_text(body) if isinstance(body, str) else None)
     return {
         "error_code": code[:100],
-        "error_message": storable(message or f"The provider answered {status_code}.")[:2000],
+        "error_message": storable(message or _answered(status_code))[:2000],
         "is_retryable": (status_code in RETRYABLE_STATUS or status_code >= 500) and code not in NEVER_RETRY_CODES,
     }
+
+
+def _answered(status_code: int) -> str:
+    return f"The provider answered {status_code}." if status_code else "The provider did not answer."
 
 
 def _refused(code: str, message: str) -> dict[str, Any]:
@@ -209,6 +215,11 @@ def _list(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str | None:
     return storable(value) if isinstance(value, str) and value else None
+
+
+def _id(value: Any) -> str | None:
+    """A response id; one that is too long to be a key in the database is none."""
+    return _text(value) if isinstance(value, str) and len(value) <= MAX_ID else None
 
 
 def _whole(value: Any) -> int | None:

@@ -23,6 +23,8 @@ class Line:
     def outcome(self) -> ItemOutcome:
         if self.answer.is_good:
             return ItemOutcome.COMPLETED
+        if self.answer.is_billable:
+            return ItemOutcome.FAILED  # whatever its code says: it ran
         return NOT_RUN.get(self.answer.error_code or "", ItemOutcome.FAILED)
 
     def with_answer(self, answer: Answer) -> Line:
@@ -32,9 +34,12 @@ class Line:
 def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
     """Read one JSONL line (or an item given inline); None when it is not a line at all."""
     try:
-        item = json.loads(data) if isinstance(data, bytes) else data
-    except (ValueError, RecursionError):
+        return _read(json.loads(data) if isinstance(data, bytes) else data)
+    except (ValueError, RecursionError):  # what can just be read may be nested too deeply to be written
         return None
+
+
+def _read(item: Any) -> Line | None:
     custom_id = item.get("custom_id") if isinstance(item, Mapping) else None
     if not isinstance(custom_id, str) or custom_id != storable(custom_id):
         return None
@@ -45,6 +50,8 @@ def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
         answer = read_answer(status, response.get("body"))
         request_id = response.get("request_id")
         request_id = storable(request_id)[:200] if isinstance(request_id, str) and request_id else None
+        if answer.is_billable:  # nobody came in between: what the provider's own file says, it will say again
+            answer = replace(answer, is_retryable=False)
         return Line(custom_id, replace(answer, request_id=request_id), json.dumps(response.get("body")))
     error = error if isinstance(error, Mapping) else {}
     code, message = error.get("code"), error.get("message")

@@ -47,7 +47,7 @@ def upload_input(session: Session, files: ProviderFiles, *, window_id: int, toke
         try:
             file_id = files.upload_batch_input(path, keeper)
         except UnavailableService as error:
-            postpone_step(session, window_id, token, Step.UPLOAD_INPUT, error.message)
+            postpone_step(session, window_id, token, Step.UPLOAD_INPUT, error)
             raise
     try:
         window = hold_lease(session, window_id, token, Step.UPLOAD_INPUT)

@@ -58,7 +58,7 @@ def ingest_window(
         provider_ms=_provider_ms(window), provider_got_it_at=window.submitted_at or window.opened_at,
     )  # fmt: skip
     file_ids = [file_id for file_id in (window.output_file_id, window.error_file_id) if file_id]
-    denials = window.problems
+    denials = window.denials
     session.commit()
     keeper = LeaseKeeper(session, window_id, token, Step.INGEST)
     if items is not None:
@@ -68,7 +68,7 @@ def ingest_window(
             try:
                 paths = _download(run, files, file_ids, Path(folder), keeper, denials)
             except UnavailableService as error:
-                postpone_step(session, window_id, token, Step.INGEST, error.message)
+                postpone_step(session, window_id, token, Step.INGEST, error)
                 raise
             for path in paths:
                 with path.open("rb") as file:
@@ -88,8 +88,7 @@ def _download(
         except DeniedFile:
             if denials + 1 < MOST_DENIALS:
                 raise
-            run.has_lost_file = True
-            run.strange.append(f"the provider no longer has {file_id}: what it answered there is lost")
+            run.lost_files.append(file_id)
         else:
             paths.append(path)
     return paths
@@ -108,19 +107,16 @@ def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
     lines = list(lines)
     items = _items(run, [line.custom_id for line in lines])
     ours: list[tuple[Line, Any]] = []
-    best: dict[str, Line] = {}  # a good line counts more than an error, else the first
     for line in lines:
         item = items.get(line.custom_id)
         if item is None:
             run.strange.append(f"{line.custom_id[:80]} is not ours")
             continue
-        line = line.with_answer(output_fault(_output(run, item.profile_version_id), line.answer))
-        first = best.setdefault(line.custom_id, line)
-        if line.answer.key not in (item.answer_keys or [first.answer.key]):
-            run.strange.append(f"{line.custom_id} has two different answers")
-        if line.answer.is_good and not first.answer.is_good:
-            best[line.custom_id] = line
-        ours.append((line, item))
+        ours.append((line.with_answer(output_fault(_output(run, item.profile_version_id), line.answer)), item))
+    ours.sort(key=lambda pair: not pair[0].answer.is_good)  # a good line counts more than an error, else the first
+    best: dict[str, Line] = {}
+    for line, _ in ours:
+        best.setdefault(line.custom_id, line)
     _insert(session, JobAnswer, ["job_id", "attempt", "answer_key"], [
         {"job_id": item.job_id, "attempt": item.attempt, "answer_key": line.answer.key,
          "status_code": line.answer.status_code, "request_id": line.answer.request_id, "raw": line.raw,
@@ -140,7 +136,12 @@ def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
 
 def _is_news(line: Line, item: Any) -> bool:
     """The item is open, or this good answer comes after an error that was to be tried again."""
-    return item.outcome is None or (line.answer.is_good and item.status not in TERMINAL_JOBS)
+    return item.outcome is None or (_is_usable(line, item) and line.answer.key not in (item.answer_keys or []))
+
+
+def _is_usable(line: Line, item: Any) -> bool:
+    """A job may have ended while its item was open: in sync, when it left the window for its deadline."""
+    return line.answer.is_good and item.status not in TERMINAL_JOBS
 
 
 def _items(run: Ingest, custom_ids: Sequence[str]) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _output(run: Ingest, version_id: int) -> Output:
 def _reason(line: Line, best: Line, item: Any) -> str:
     if not line.answer.is_good:
         return "refused"
-    is_used = line.answer.key == best.answer.key and _is_news(line, item)
+    is_used = line.answer.key == best.answer.key and _is_news(line, item) and _is_usable(line, item)
     return "answer" if is_used else "discarded"
 
 

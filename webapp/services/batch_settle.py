@@ -20,7 +20,7 @@ from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Output
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
 from webapp.domain.windows import Step
-from webapp.models import BatchItem, BatchWindow, Job
+from webapp.models import BatchItem, BatchWindow, Job, JobAnswer
 from webapp.services import ledger, lifecycle
 from webapp.services.clock import clock
 from webapp.services.windows import hold_lease
@@ -48,8 +48,8 @@ class Ingest:
     provider_ms: int | None
     provider_got_it_at: datetime
     outputs: dict[int, Output] = field(default_factory=dict)  # by profile version
-    strange: list[str] = field(default_factory=list)  # lines that are not ours, second answers
-    has_lost_file: bool = False  # the provider no longer has a result file: answers in it may have been paid
+    strange: list[str] = field(default_factory=list)  # lines that are not ours, or cannot be read
+    lost_files: list[str] = field(default_factory=list)  # the provider no longer has them: answers may have been paid
 
 
 def settle(run: Ingest) -> dict[str, int]:
@@ -58,13 +58,18 @@ def settle(run: Ingest) -> dict[str, int]:
     window = hold_lease(session, run.window_id, run.token, Step.INGEST)
     now = clock(session)
     end = ProviderStatus(window.provider_status or "")
-    errors = validation_errors(window.provider_batch) if end is ProviderStatus.FAILED else []
+    errors, why = [], None
+    if end is ProviderStatus.FAILED:
+        errors = validation_errors(window.provider_batch)
+        why = _sentence(errors) or "The provider did not say why."
     window_end, item_end = ENDS[end]
+    if run.lost_files:
+        item_end = ItemOutcome.MISSING  # its line may be there, so nobody can say that it never ran
     _refuse_named_lines(run, errors, now)
     lifecycle.close_open_items(session, run.window_id, item_end)
-    if run.has_lost_file or end is ProviderStatus.GONE:
+    if run.lost_files or end is ProviderStatus.GONE:
         ledger.record_lost_batch_answers(session, run.window_id, now)
-    _return_or_end(run, window, now, why=_sentence(errors))
+    _return_or_end(run, window, now, why=why)
     if end is ProviderStatus.FAILED:
         _pause_queue(window, errors, now)
     else:
@@ -74,7 +79,7 @@ def settle(run: Ingest) -> dict[str, int]:
     session.flush()
     lifecycle.move_window(
         session, run.window_id, window_end, now=now, actor="app", event="settled", detail=counts,
-        values={"failure_message": _sentence(errors)},
+        values={"failure_message": why},
     )  # fmt: skip
     session.commit()
     return counts
@@ -82,7 +87,7 @@ def settle(run: Ingest) -> dict[str, int]:
 
 def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Validation names bad lines by number (1-based): those items fail with the provider's words."""
-    named = {e["line"]: e for e in errors if isinstance(e.get("line"), int)}
+    named = {e["line"]: e for e in errors if type(e.get("line")) is int}  # a bool is an int, too
     if not named:
         return
     numbered = (
@@ -91,14 +96,16 @@ def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: d
         .subquery()
     )
     rows = run.session.execute(select(numbered).where(numbered.c.line == func.any(list(named)))).all()
+    refused: list[int] = []
     for row in rows:
         error = named[row.line]
-        run.session.execute(
+        code, message = error.get("code") or "invalid_line", error.get("message") or "The provider did not say why."
+        refused += run.session.scalars(
             text("""UPDATE batch_items SET outcome = 'failed', error_code = :code, error_message = :message
-                    WHERE custom_id = :id AND outcome IS NULL"""),
-            {"id": row.custom_id, "code": str(error.get("code"))[:100], "message": str(error.get("message"))[:2000]},
+                    WHERE custom_id = :id AND outcome IS NULL RETURNING job_id"""),
+            {"id": row.custom_id, "code": str(code)[:100], "message": str(message)[:2000]},
         )
-    fail_with_item_error(run, [row.job_id for row in rows], now, reason="validation refused its line")
+    fail_with_item_error(run, refused, now, reason="validation refused its line")
 
 
 def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str | None) -> None:
@@ -111,15 +118,18 @@ def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str 
     used: list[int] = []
     exhausted: list[int] = []
     expired: list[int] = []
+    refused: list[int] = []
     for job in jobs:
         if job.outcome is ItemOutcome.RELEASED:
             released.append(job)
         elif job.attempt < settings.max_attempts:
             used.append(job.job_id)
         else:
-            (expired if job.outcome is ItemOutcome.EXPIRED else exhausted).append(job.job_id)
+            ends = {ItemOutcome.EXPIRED: expired, ItemOutcome.FAILED: refused}
+            ends.get(job.outcome, exhausted).append(job.job_id)
     lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, why=why)
     lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
+    fail_with_item_error(run, refused, now, reason=f"an error in each of {settings.max_attempts} windows")
     for job_ids, target, code, message in (
         (exhausted, JobStatus.FAILED, "no_answer",
          f"The provider gave no answer in {settings.max_attempts} windows."),
@@ -149,19 +159,34 @@ def _outcomes(session: Session, window_id: int) -> dict[str, int]:
 
 
 def _attention(run: Ingest, window: BatchWindow, counts: Mapping[str, int]) -> str | None:
-    faults = list(run.strange[:20])
+    strange = _doubled(run) + run.strange
+    faults = strange[:20]
+    if len(strange) > 20:
+        faults.append(f"and {len(strange) - 20} more")
+    faults += [f"the provider no longer has {file_id}: what it answered there is lost" for file_id in run.lost_files]
     if window.provider_status == ProviderStatus.GONE:
         faults.append(f"the provider no longer knows {window.provider_batch_id}: what it answered is lost")
-    if len(run.strange) > 20:
-        faults.append(f"and {len(run.strange) - 20} more")
     if sum(counts.values()) != window.job_count:
         faults.append(f"{sum(counts.values())} of {window.job_count} items have an outcome")
     return "; ".join(faults) or None
 
 
+def _doubled(run: Ingest) -> list[str]:
+    """Asked of the evidence: the run that saw the second answer may have died before its settling commit."""
+    doubled = run.session.scalars(
+        select(BatchItem.custom_id)
+        .join(JobAnswer, and_(JobAnswer.job_id == BatchItem.job_id, JobAnswer.attempt == BatchItem.attempt))
+        .where(BatchItem.window_id == run.window_id)
+        .group_by(BatchItem.custom_id, BatchItem.job_id)
+        .having(func.count() > 1)
+        .order_by(BatchItem.job_id)
+    )
+    return [f"{custom_id} has two different answers" for custom_id in doubled]
+
+
 def _sentence(errors: Sequence[Mapping[str, Any]]) -> str | None:
-    messages = Counter(str(error.get("message") or error.get("code"))[:300] for error in errors)
-    return "; ".join(messages) or None
+    messages = Counter(str(error.get("message") or error.get("code") or "")[:300] for error in errors)
+    return "; ".join(filter(None, messages)) or None
 
 
 def fail_with_item_error(run: Ingest, job_ids: Sequence[int], now: datetime, *, reason: str) -> None:

@@ -19,7 +19,7 @@ from webapp.config import Settings
 from webapp.domain.answers import Answer
 from webapp.domain.backoff import back_off_seconds
 from webapp.domain.batch_objects import BatchObject, find_batch
-from webapp.domain.errors import NotFound, StaleLease, UnavailableService
+from webapp.domain.errors import DeniedFile, NotFound, StaleLease, UnavailableService
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
 from webapp.domain.windows import (
     LEASE_SECONDS,
@@ -120,25 +120,29 @@ def release_lease(window: BatchWindow, *, due_at: datetime) -> None:
     """The step is over; the next one is due then. Does not commit."""
     window.lease_token = window.lease_step = window.lease_until = None
     window.due_at = due_at
-    window.problem, window.problems = None, 0
+    window.problem, window.problems, window.denials = None, 0, 0
 
 
-def postpone(window: BatchWindow, problem: str, *, now: datetime, at_least: float = 0) -> float:
+def postpone(
+    window: BatchWindow, problem: str, *, now: datetime, at_least: float = 0, is_denial: bool = False
+) -> float:
     """The step ran into a problem: it is taken again after a back-off (at least so many seconds), which is returned.
 
     Each time in a row the wait is longer. Does not commit.
     """
-    problems = window.problems + 1
+    problems, denials = window.problems + 1, window.denials + is_denial
     wait = max(back_off_seconds(problems, first=FIRST_BACK_OFF_SECONDS, most=MAX_BACK_OFF_SECONDS), at_least)
     release_lease(window, due_at=now + timedelta(seconds=wait))
-    window.problem, window.problems = problem[:500], problems
+    window.problem, window.problems, window.denials = problem[:500], problems, denials
     return wait
 
 
-def postpone_step(session: Session, window_id: int, token: str, step: Step, problem: str) -> None:
+def postpone_step(session: Session, window_id: int, token: str, step: Step, error: UnavailableService) -> None:
     """One of the app's own steps ran into a problem: give the lease back. Commits. A lease that is lost is none."""
+    is_denial = isinstance(error, DeniedFile)
     try:
-        postpone(hold_lease(session, window_id, token, step), problem, now=clock(session))
+        window = hold_lease(session, window_id, token, step)
+        postpone(window, error.message, now=clock(session), is_denial=is_denial)
     except StaleLease:
         return
     session.commit()
@@ -268,7 +272,7 @@ def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[
     try:
         files.delete(file_id)
     except UnavailableService as error:
-        postpone_step(session, window_id, token, Step.FIND, error.message)
+        postpone_step(session, window_id, token, Step.FIND, error)
         return {}
     window = hold_lease(session, window_id, token, Step.FIND)
     now = clock(session)
@@ -289,10 +293,11 @@ def _apply_poll(
     if batch is None or batch.id != window.provider_batch_id:
         if step is Step.CANCEL and answer.status_code == 409:
             release_lease(window, due_at=now)
-        elif answer.status_code == 404 and window.problems + 1 >= MOST_DENIALS:
+        elif answer.status_code == 404 and window.denials + 1 >= MOST_DENIALS:
             _give_up(session, window, now)
         else:
-            postpone(window, _words(answer), now=now, at_least=answer.retry_after_seconds or settings.poll_seconds)
+            wait, is_denial = answer.retry_after_seconds or settings.poll_seconds, answer.status_code == 404
+            postpone(window, _words(answer), now=now, at_least=wait, is_denial=is_denial)
         return
     if batch.status != window.provider_status:
         lifecycle.write_window_event(
