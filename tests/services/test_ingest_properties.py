@@ -7,6 +7,7 @@ deadline on the way. Few jobs, ids and texts: collisions are common.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -15,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given
+from hypothesis import HealthCheck, Phase, example, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text, update
@@ -317,7 +318,9 @@ class Run:
 
 
 in_one_database = profile(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None, max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes minutes
+    derandomize="CI" in os.environ,  # there, only a change of the code may change the outcome
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
 
