@@ -60,14 +60,16 @@ def test_limits_per_time_follow_the_clock(make_browser):
 
 
 def test_upload_limit_forgets_uploads_of_a_future_that_was_taken_back(monkeypatch):
-    from offline_provider import clock
+    from offline_provider import clock, errors
     from offline_provider.rate_limits import SlidingLimit
 
     limit = SlidingLimit(60, "uploads")
     monkeypatch.setattr(clock, "now", lambda: 1_000.0)
     limit.count(1)
+    with pytest.raises(errors.ApiError):
+        limit.count(1)
     monkeypatch.setattr(clock, "now", lambda: 10.0)
-    limit.count(1)
+    limit.count(1)  # raises if the one of the future still counts
 
 
 def test_kill_keeps_the_clock_the_faults_and_the_limits(start_provider, make_line):
