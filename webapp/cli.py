@@ -9,7 +9,7 @@ import threading
 import click
 from flask import Flask
 
-from webapp.domain.errors import InvalidInput
+from webapp.domain.errors import InvalidInput, UnavailableService
 from webapp.domain.profiles import profile_schema
 from webapp.extensions import db
 from webapp.parts import parts
@@ -70,9 +70,12 @@ def _look_for_strays(cancel: bool) -> bool:
     for stray in strays:
         words = "failed unbilled" if stray.is_harmless else f"STRAY, {stray.status}: it may be billed"
         click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {words}")
-        if cancel and not stray.is_harmless:
-            parts().batches.cancel(stray.provider_batch_id)
-            click.echo("  was cancelled")
+        if cancel and stray.is_running:
+            try:
+                parts().batches.cancel(stray.provider_batch_id)
+                click.echo("  was cancelled")
+            except UnavailableService as error:
+                click.echo(f"  {error.message}")
     click.echo(f"{len(strays)} provider batches that no window knows.")
     return all(stray.is_harmless for stray in strays)
 

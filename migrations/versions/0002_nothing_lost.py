@@ -49,6 +49,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_jobs_retry_of"), "jobs", ["retry_of"])
     op.alter_column("job_requests", "body", nullable=True)
+    op.execute("UPDATE job_requests SET body = NULL WHERE body = '{}'")  # deleted before a downgrade
     op.add_column("documents", sa.Column("bytes_deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
         "ix_documents_keeps_bytes",
@@ -129,9 +130,10 @@ def downgrade() -> None:
     op.execute("UPDATE jobs SET batch_strategy = 'count_or_wait' WHERE batch_strategy = 'deadline'")
     op.execute(
         """
-        INSERT INTO queues (profile_id, endpoint, model, strategy)
-        SELECT profile_id, endpoint, model, 'count_or_wait' FROM queues WHERE strategy = 'deadline'
-        ON CONFLICT DO NOTHING
+        INSERT INTO queues AS heir (profile_id, endpoint, model, strategy, held_at)
+        SELECT profile_id, endpoint, model, 'count_or_wait', held_at FROM queues WHERE strategy = 'deadline'
+        ON CONFLICT (profile_id, endpoint, model, strategy)
+        DO UPDATE SET held_at = coalesce(heir.held_at, excluded.held_at)
         """
     )
     op.execute(

@@ -312,8 +312,7 @@ def test_azure_s_batch_of_30_hours_lands_once(system: System, tmp_path: Path) ->
     system.await_completed(jobs)
     assert system.paid(jobs) == {"answer": 7}
     assert len(system.batches()) == before + 1
-    assert system.one("SELECT status, needs_attention FROM batch_windows WHERE id = %s", window_id) == (
-        "completed", None,
-    )  # fmt: skip
+    end = "SELECT status, needs_attention FROM batch_windows WHERE id = %s"
+    await_(lambda: system.one(end, window_id) == ("completed", None), "the settlement")
     [sync_job] = system.submit("note", 1)
     system.await_completed([sync_job])

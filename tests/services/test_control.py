@@ -265,6 +265,33 @@ def test_a_job_whose_request_is_gone_cannot_be_repeated(session: Session, parts:
         control.retry_job(session, job.id, user=admin, reason=WHY)
 
 
+def test_a_job_that_cannot_be_repeated_does_not_keep_its_window_from_it(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    window = make_submitted_window(session, parts, admin)
+    refused = {"error": {"message": "bad", "code": "x"}}
+    lines = [output_line(item, refused, 400) for item in items_of(session, window)]
+    ingest(session, parts, end_batch(session, parts, window, "completed", error_lines=lines))
+    first = items_of(session, window)[0].job_id
+    session.get_one(JobRequest, first).body = None
+    session.commit()
+    assert len(control.retry_window(session, window.id, user=admin, reason=WHY)) == 2
+    [deed] = control.list_audit(session, target=f"window:{window.id}")
+    assert deed.detail == {"repeated": 2, "leftOut": [first]}
+    with pytest.raises(InvalidMove, match="start a new run"):
+        control.retry_window(session, window.id, user=admin, reason=WHY)
+
+
+@pytest.mark.parametrize("status", [400, 404, 409])
+def test_a_cancel_that_the_provider_refuses_is_followed_by_a_poll(
+    session: Session, parts: Parts, admin: User, status: int
+) -> None:
+    window = make_submitted_window(session, parts, admin)
+    cancel(session, window, admin)
+    answer_step(session, parts, take_lease(session, parts, Step.CANCEL), {"error": {"message": "no"}}, status)
+    assert take_lease(session, parts, Step.POLL).window.id == window.id
+
+
 def test_what_failed_in_a_window_is_repeated_once(session: Session, parts: Parts, admin: User) -> None:
     window = make_submitted_window(session, parts, admin)
     first, second, third = items_of(session, window)

@@ -62,7 +62,8 @@ def test_a_deadline_leaves_time_to_cancel_and_to_run_now() -> None:
     need_by = NOW + timedelta(hours=1)
     assert deadlines.cut_off(need_by) == NOW + timedelta(minutes=30)
     assert deadlines.last_call(need_by) == NOW + timedelta(minutes=40)
-    assert deadlines.past_cut_off(NOW + timedelta(minutes=30)) == need_by
+    assert deadlines.last_ride(need_by) == NOW + timedelta(minutes=20)
+    assert deadlines.past_last_ride(NOW + timedelta(minutes=20)) == need_by
     assert deadlines.past_last_call(NOW + timedelta(minutes=40)) == need_by
 
 

@@ -96,7 +96,7 @@ def test_a_queue_that_opens_no_window(more: dict[str, Any], words: str) -> None:
 def test_a_job_in_a_queue_says_what_its_queue_says_and_its_own_deadline() -> None:
     assert sentence(job(JobStatus.QUEUED), queue()) == "7 of 20 jobs wait; a window opens when it is full."
     with_deadline = sentence(job(JobStatus.QUEUED, need_by=NOW + timedelta(hours=2)), queue())
-    assert with_deadline.endswith("It is needed by 14:00: if no window took it by 13:30, it runs then.")
+    assert with_deadline.endswith("It is needed by 14:00: if no window took it by 13:20, it runs then.")
 
 
 OPEN, SUBMITTED = WindowStatus.OPEN, WindowStatus.SUBMITTED

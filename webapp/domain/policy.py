@@ -66,16 +66,20 @@ class Deadlines:
     sync_allowance: int  # what the job takes when it runs now
 
     def cut_off(self, need_by: datetime) -> datetime:
-        """The last moment to ask the provider to cancel; a job that is still queued then runs now."""
+        """The last moment to ask the provider to cancel."""
         return self.last_call(need_by) - timedelta(seconds=self.cancel_allowance)
 
     def last_call(self, need_by: datetime) -> datetime:
         """From here on the job runs now, whatever its window does."""
         return need_by - timedelta(seconds=self.sync_allowance)
 
-    def past_cut_off(self, now: datetime) -> datetime:
-        """Jobs needed by this moment, or earlier, are past their cut-off."""
-        return now + timedelta(seconds=self.cancel_allowance + self.sync_allowance)
+    def last_ride(self, need_by: datetime) -> datetime:
+        """The last moment to join a window: one that is cut off sooner than it can be cancelled is worth nothing."""
+        return self.cut_off(need_by) - timedelta(seconds=self.cancel_allowance)
+
+    def past_last_ride(self, now: datetime) -> datetime:
+        """Jobs needed by this moment, or earlier, join no window any more."""
+        return now + timedelta(seconds=2 * self.cancel_allowance + self.sync_allowance)
 
     def past_last_call(self, now: datetime) -> datetime:
         """Jobs needed by this moment, or earlier, are past their last call."""

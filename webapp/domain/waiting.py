@@ -49,8 +49,8 @@ def why_waiting(
         case JobStatus.QUEUED if queue:
             sentence = why_queue_waits(queue, now, show)
             if job.need_by:
-                cut_off = show(deadlines.cut_off(job.need_by))
-                sentence += f" It is needed by {show(job.need_by)}: if no window took it by {cut_off}, it runs then."
+                last_ride = show(deadlines.last_ride(job.need_by))
+                sentence += f" It is needed by {show(job.need_by)}: if no window took it by {last_ride}, it runs then."
             return sentence
         case JobStatus.CLAIMED | JobStatus.PROCESSING if window:
             return why_window_waits(window, now, show)

@@ -45,7 +45,7 @@ class BatchWindow(Base):
     needs_attention: Mapped[str | None]  # what does not add up, with the ids; it does not hold the window open
     problem: Mapped[str | None]  # what the last step ran into; it is tried again
     problems: Mapped[int] = mapped_column(server_default="0")  # in a row: each wait is longer
-    denials: Mapped[int] = mapped_column(server_default="0")  # of these: the provider says that it has no such thing
+    denials: Mapped[int] = mapped_column(server_default="0")  # of these: "refused for good", "there is no such thing"
 
     # One worker at a time: a step is taken under a lease, and only its token may report.
     due_at: Mapped[datetime]  # when the next step may be taken

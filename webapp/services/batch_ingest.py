@@ -32,7 +32,7 @@ from webapp.domain.states import (
 )
 from webapp.domain.windows import MOST_DENIALS, Step
 from webapp.gateways.provider_files import ProviderFiles
-from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobRequest, JobResult, ProfileVersion
+from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobResult, ProfileVersion, Queue
 from webapp.services import ledger, lifecycle
 from webapp.services.batch_files import LeaseKeeper
 from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
@@ -154,10 +154,11 @@ def _items(run: Ingest, custom_ids: Sequence[str]) -> dict[str, Any]:
     rows = run.session.execute(
         select(
             BatchItem.custom_id, BatchItem.job_id, BatchItem.attempt, BatchItem.outcome, Job.status, Job.created_at,
-            Job.attempt.label("job_attempt"), Job.profile_version_id, JobRequest.model, keys.label("answer_keys"),
+            Job.attempt.label("job_attempt"), Job.profile_version_id, Queue.model, keys.label("answer_keys"),
         )
         .join(Job, Job.id == BatchItem.job_id)
-        .join(JobRequest, JobRequest.job_id == Job.id)
+        .join(BatchWindow, BatchWindow.id == BatchItem.window_id)
+        .join(Queue, Queue.id == BatchWindow.queue_id)  # what this batch asked for; the job may ask sync for another
         .where(BatchItem.window_id == run.window_id, BatchItem.custom_id == func.any(list(custom_ids)))
         .order_by(Job.id)
         .with_for_update(of=Job)  # a job whose deadline moved it to sync may be answered there at this moment

@@ -127,8 +127,9 @@ def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str 
         else:
             ends = {ItemOutcome.EXPIRED: expired, ItemOutcome.FAILED: refused}
             ends.get(job.outcome, exhausted).append(job.job_id)
-    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, why=why)
-    lifecycle.return_jobs(run.session, used, now=now, uses_attempt=True)
+    is_wished = window.cancel_requested_at is not None
+    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, is_wished=is_wished, why=why)
+    lifecycle.return_jobs(run.session, used, now=now, counter="attempt")
     fail_with_item_error(run, refused, now, reason=f"an error in each of {settings.max_attempts} windows")
     for job_ids, target, code, message in (
         (exhausted, JobStatus.FAILED, "no_answer",

@@ -64,6 +64,14 @@ def list_queues(session: Session, settings: Settings, profiles: Profiles) -> lis
     return views
 
 
+def has_ready_queue(session: Session, settings: Settings, profiles: Profiles) -> bool:
+    """May a window be opened now? Each queue is counted no further than a full window."""
+    now = clock(session)
+    waits = select(Job.id).where(*_is_waiting(Queue.id)).exists()
+    queues = session.scalars(select(Queue).where(waits)).all()
+    return any(readiness(queue_state(session, settings, profiles, queue), now).ready for queue in queues)
+
+
 def queue_state(session: Session, settings: Settings, profiles: Profiles, queue: Queue) -> QueueState:
     """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
     size, wait = _limits(session, settings, profiles, queue)
@@ -83,11 +91,7 @@ def open_window(
     Raises NotFound, or InsufficientJobs (with `needed`, `available` and the policy's `reason`): then nothing is
     changed.
     """
-    # Openers of one queue take turns: with SKIP LOCKED alone two of them can each lock a part and both give up.
-    session.execute(select(func.pg_advisory_xact_lock(QUEUE_LOCK, queue_id)))
-    queue = session.get(Queue, queue_id, populate_existing=True)
-    if queue is None:
-        raise NotFound(f"There is no queue {queue_id}.")
+    queue = lock_queue(session, queue_id)
     if settings.max_enqueued_tokens:  # so do the openers of one model, which share its allowance
         session.execute(select(func.pg_advisory_xact_lock(MODEL_LOCK, func.hashtext(queue.model))))
     now = clock(session)
@@ -106,6 +110,8 @@ def open_window(
     session.add(window)
     session.flush()  # its id names the items
     placed = _insert_items(session, settings, window.id, queue, judged.take, job_ids, now)
+    if placed.locked and not placed.jobs:
+        raise _insufficient(session, queue_id, judged.take, placed.locked, "no_room")
     if placed.locked < judged.take or placed.jobs < (judged.take if job_ids is not None else 1):
         raise _insufficient(session, queue_id, judged.take, placed.locked, judged.reason)
     window.job_count, window.enqueued_tokens = placed.jobs, placed.tokens
@@ -117,6 +123,17 @@ def open_window(
     )  # fmt: skip
     session.commit()
     return window
+
+
+def lock_queue(session: Session, queue_id: int) -> Queue:
+    """Take one's turn at a queue until the commit: openers, and whoever holds it. Raises NotFound.
+
+    With SKIP LOCKED alone two openers can each lock a part of the jobs and both give up.
+    """
+    if session.get(Queue, queue_id) is None:
+        raise NotFound(f"There is no queue {queue_id}.")
+    session.execute(select(func.pg_advisory_xact_lock(QUEUE_LOCK, queue_id)))
+    return session.get_one(Queue, queue_id, populate_existing=True)
 
 
 def _insert_items(
@@ -131,7 +148,7 @@ def _insert_items(
     """
     by_deadline = queue.strategy is BatchStrategy.DEADLINE
     chosen = "AND id = ANY(:job_ids)" if job_ids is not None else ""
-    in_time = "AND need_by > :past_cut_off" if by_deadline else ""
+    in_time = "AND need_by > :past_last_ride" if by_deadline else ""
     order = "need_by, queued_at, id" if by_deadline else "queued_at, id"
     enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
     most_tokens = settings.max_enqueued_tokens
@@ -167,7 +184,7 @@ def _insert_items(
         {"queue_id": queue.id, "take": take, "window_id": window_id, "line_overhead": LINE_OVERHEAD_BYTES,
          "max_bytes": settings.max_window_bytes, "most_tokens": most_tokens, "enqueued": enqueued,
          **({"job_ids": list(job_ids)} if job_ids is not None else {}),
-         **({"past_cut_off": settings.deadlines.past_cut_off(now)} if by_deadline else {})},
+         **({"past_last_ride": settings.deadlines.past_last_ride(now)} if by_deadline else {})},
     ).one()  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session, aliased, joinedload
 from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_WINDOWS, JobStatus
-from webapp.models import AuditEvent, BatchItem, BatchWindow, Job, Queue, User
+from webapp.models import AuditEvent, BatchItem, BatchWindow, Job, User
 from webapp.services import jobs, lifecycle
-from webapp.services.batches import open_window
+from webapp.services.batches import lock_queue, open_window
 from webapp.services.clock import clock
 from webapp.services.registry import Profiles
 from webapp.services.windows import end_cancelled_unsent
@@ -26,7 +26,7 @@ AUDIT_PAGE = 50
 
 def hold_queue(session: Session, queue_id: int, *, user: User, reason: str) -> None:
     """Open no window from this queue until it is resumed. Commits. Raises NotFound, InvalidInput, InvalidMove."""
-    queue = _locked_queue(session, queue_id)
+    queue = lock_queue(session, queue_id)
     if queue.held_at:
         raise _moved_on(session, "This queue is held already.")
     queue.held_at = clock(session)
@@ -36,7 +36,7 @@ def hold_queue(session: Session, queue_id: int, *, user: User, reason: str) -> N
 
 def resume_queue(session: Session, queue_id: int, *, user: User, reason: str) -> None:
     """Let a held queue open windows again, at once if it is due. Commits. Raises as `hold_queue`."""
-    queue = _locked_queue(session, queue_id)
+    queue = lock_queue(session, queue_id)
     if queue.held_at is None:
         raise _moved_on(session, "This queue is not held.")
     queue.held_at = None
@@ -75,7 +75,7 @@ def cancel_window(session: Session, window_id: int, *, cancels_jobs: bool, user:
     window.due_at = min(window.due_at, now)
     detail = {"jobs": "cancelled" if cancels_jobs else "back to the queue, which is held"}
     if not cancels_jobs:
-        queue = _locked_queue(session, window.queue_id)
+        queue = lock_queue(session, window.queue_id)
         queue.held_at = queue.held_at or now
     lifecycle.write_window_event(
         session, window_id, "cancel_requested", now=now, actor=f"user:{user.id}", detail=detail
@@ -104,26 +104,36 @@ def retry_job(session: Session, job_id: int, *, user: User, reason: str) -> int:
 def retry_window(session: Session, window_id: int, *, user: User, reason: str) -> list[int]:
     """Repeat every job that failed or expired in this window and was not repeated yet. Commits. Returns the new ids.
 
-    Raises NotFound, InvalidInput, or InvalidMove when there is none.
+    A job that cannot be repeated (its request was deleted) is left out. Raises NotFound, InvalidInput, or InvalidMove
+    when there is none.
     """
-    # Locked by a statement of its own, so that the next one sees what another press of the button has just made.
-    locked = session.execute(select(BatchWindow.id).where(BatchWindow.id == window_id).with_for_update())
-    if locked.one_or_none() is None:
+    if session.get(BatchWindow, window_id) is None:
         raise NotFound(f"There is no window {window_id}.")
-    repeated = aliased(Job)
-    failed = session.scalars(
-        select(Job)
+    # Locked by a statement of its own, so that the next one sees what another press of a button has just made.
+    locked = session.scalars(
+        select(Job.id)
         .join(BatchItem, BatchItem.job_id == Job.id)
         .where(
             BatchItem.window_id == window_id, BatchItem.attempt == Job.attempt,
-            Job.status.in_([JobStatus.FAILED, JobStatus.EXPIRED]), ~exists().where(repeated.retry_of == Job.id),
+            Job.status.in_([JobStatus.FAILED, JobStatus.EXPIRED]),
         )
         .order_by(Job.id)
+        .with_for_update(of=Job)
     ).all()  # fmt: skip
+    repeated = aliased(Job)
+    failed = session.scalars(
+        select(Job).where(Job.id.in_(locked), ~exists().where(repeated.retry_of == Job.id)).order_by(Job.id)
+    ).all()
     if not failed:
         raise _moved_on(session, "No job of this window failed that was not repeated already.")
-    new_ids = jobs.retry_jobs(session, failed, actor=f"user:{user.id}")
-    _audit(session, user, "retry_window", f"window:{window_id}", reason, {"newJobs": new_ids})
+    obstacles = {job.id: jobs.why_not_repeatable(session, job) for job in failed}
+    if all(obstacles.values()):
+        raise _moved_on(session, str(obstacles[failed[0].id]))
+    new_ids = jobs.retry_jobs(session, [job for job in failed if not obstacles[job.id]], actor=f"user:{user.id}")
+    left_out = [job_id for job_id, obstacle in obstacles.items() if obstacle]
+    _audit(
+        session, user, "retry_window", f"window:{window_id}", reason, {"repeated": len(new_ids), "leftOut": left_out}
+    )
     session.commit()
     return new_ids
 
@@ -156,15 +166,6 @@ def _audit(
             at=clock(session), user_id=user.id, action=action, target=target, reason=reason, detail=detail
         )
     )
-
-
-def _locked_queue(session: Session, queue_id: int) -> Queue:
-    queue = session.scalars(
-        select(Queue).where(Queue.id == queue_id).with_for_update().execution_options(populate_existing=True)
-    ).one_or_none()
-    if queue is None:
-        raise NotFound(f"There is no queue {queue_id}.")
-    return queue
 
 
 def _moved_on(session: Session, message: str) -> InvalidMove:

@@ -1,6 +1,7 @@
 """Strategy `deadline`: a window is cancelled in time, and what is not back by its last call runs now.
 
-Two moments for each `needBy` (domain/policy.py): at the *cut-off* the provider is asked to cancel, so that finished
+Three moments for each `needBy` (domain/policy.py): after the *last ride* a queued job joins no window but runs now; at
+the *cut-off* the provider is asked to cancel, so that finished
 lines come back and the due jobs that it never ran run now; at the *last call* they run now, whatever the provider
 does. What it still answers after that is used if it is first, else it is in the ledger as `discarded`.
 """
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.rendering import to_json
 from webapp.domain.states import ExecutionMode, JobStatus
-from webapp.models import BatchWindow, Job, JobRequest
+from webapp.models import BatchItem, BatchWindow, Job, JobRequest
 from webapp.services import lifecycle
 from webapp.services.clock import clock
 
@@ -47,15 +48,19 @@ def run_due_jobs_now(session: Session, settings: Settings) -> int:
     now = clock(session)
     deadlines = settings.deadlines
     moved = 0
+    is_cancelled_too = exists().where(
+        BatchItem.job_id == Job.id, BatchItem.outcome.is_(None), BatchWindow.id == BatchItem.window_id,
+        BatchWindow.cancels_jobs,
+    )  # fmt: skip
     while due := session.scalars(
         select(Job.id)
         .where(
             Job.execution_mode == ExecutionMode.BATCH, Job.need_by.is_not(None), Job.finished_at.is_(None),
             or_(
-                and_(Job.status == JobStatus.QUEUED, Job.need_by <= deadlines.past_cut_off(now)),
+                and_(Job.status == JobStatus.QUEUED, Job.need_by <= deadlines.past_last_ride(now)),
                 and_(
                     Job.status.in_([JobStatus.CLAIMED, JobStatus.PROCESSING]),
-                    Job.need_by <= deadlines.past_last_call(now),
+                    Job.need_by <= deadlines.past_last_call(now), ~is_cancelled_too,
                 ),
             ),
         )

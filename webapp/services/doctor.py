@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.states import TERMINAL_AT_PROVIDER
 from webapp.gateways.provider_batches import ProviderBatches
 from webapp.models import BatchWindow
 from webapp.services.clock import clock
@@ -57,6 +58,10 @@ class Stray:
         """Its validation failed: it never ran and costs nothing."""
         return self.status == "failed"
 
+    @property
+    def is_running(self) -> bool:
+        return self.status not in TERMINAL_AT_PROVIDER
+
 
 def find_strays(session: Session, batches: ProviderBatches) -> list[Stray]:
     """Compare the provider's list with our windows. Raises UnavailableService."""
@@ -83,5 +88,5 @@ def _parameters(session: Session, settings: Settings) -> dict[str, object]:
     return {
         "lost": LOST_KEY, "heartbeat_limit": late, "n8n_limit": now - N8N_PATIENCE,
         "sync_limit": late - timedelta(seconds=settings.sync_deadline_seconds),
-        "cut_off_limit": deadlines.past_cut_off(late), "last_call_limit": deadlines.past_last_call(late),
+        "last_ride_limit": deadlines.past_last_ride(late), "last_call_limit": deadlines.past_last_call(late),
     }  # fmt: skip

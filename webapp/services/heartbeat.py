@@ -25,7 +25,7 @@ from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
 from webapp.models import Heartbeat
 from webapp.services import retention
-from webapp.services.batches import list_queues
+from webapp.services.batches import has_ready_queue
 from webapp.services.clock import clock
 from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
 from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs
@@ -109,15 +109,15 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
     for action in actions:
         try:
             action()
-        except DBAPIError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
             log.exception("an action of the heartbeat failed")
             session.rollback()
 
 
 def _nudge_if_due(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
-    is_due = has_due_window(session) or any(q.readiness.ready for q in list_queues(session, settings, profiles))
+    is_due = has_due_window(session) or has_ready_queue(session, settings, profiles)
     session.rollback()
     if not is_due:
         beat.nudged_at = float("-inf")  # what falls due next is news

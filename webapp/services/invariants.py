@@ -142,8 +142,10 @@ INVARIANTS = (
         """SELECT 'job ' || id FROM jobs WHERE finished_at IS NULL AND (
                lease_until < :heartbeat_limit
                OR (status = 'created' AND first_started_at < :sync_limit)
-               OR (execution_mode = 'batch' AND status = 'queued' AND need_by < :cut_off_limit)
-               OR (execution_mode = 'batch' AND need_by < :last_call_limit))""",
+               OR (execution_mode = 'batch' AND status = 'queued' AND need_by < :last_ride_limit)
+               OR (execution_mode = 'batch' AND need_by < :last_call_limit AND NOT EXISTS (
+                   SELECT FROM batch_items i JOIN batch_windows w ON w.id = i.window_id AND w.cancels_jobs
+                   WHERE i.job_id = jobs.id AND i.outcome IS NULL)))""",
     ),
     Invariant(
         "wishes_are_heard",
@@ -164,7 +166,9 @@ INVARIANTS = (
         "No job that was handed to n8n has long waited to be started.",
         "n8n is not running, or the job's workflow is not active.",
         """SELECT 'job ' || id FROM jobs WHERE status = 'created' AND attempt = 1 AND need_by IS NULL
-           AND dispatched_at IS NOT NULL AND created_at < :n8n_limit""",
+           AND dispatched_at IS NOT NULL AND created_at < :n8n_limit
+           -- a job may only wait for its turn behind many others, while those are started
+           AND NOT EXISTS (SELECT FROM jobs s WHERE s.execution_mode = 'sync' AND s.first_started_at > :n8n_limit)""",
     ),
     Invariant(
         "documents_are_there",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from sqlalchemy import insert, select
@@ -24,6 +24,7 @@ from webapp.services.documents import documents_of
 from webapp.services.registry import Profiles, store_version
 
 PAGE_SIZE = 30
+MOST_AHEAD = timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,21 @@ def retry_jobs(session: Session, jobs: Sequence[Job], *, actor: str) -> list[int
     return [_retry(session, job, now, actor) for job in jobs]
 
 
-def _retry(session: Session, job: Job, now: datetime, actor: str) -> int:
-    request = session.get_one(JobRequest, job.id)
+def why_not_repeatable(session: Session, job: Job) -> str | None:
+    """What keeps this job from being repeated, for the person who wants that; None if nothing does."""
     if job.status not in (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED):
-        raise InvalidMove(f"Job {job.id} is {job.status}; only a job that ended without an answer can be repeated.")
-    if request.body is None:
-        raise InvalidMove(f"The request of job {job.id} was deleted after its time: start a new run instead.")
+        return f"Job {job.id} is {job.status}; only a job that ended without an answer can be repeated."
+    if session.get_one(JobRequest, job.id).body is None:
+        return f"The request of job {job.id} was deleted after its time: start a new run instead."
     if names := [d.filename for d in job.documents if d.provider_file_id and d.deleted_at]:
-        raise InvalidMove(f"Job {job.id} needs {names[0]}, which was deleted: start a new run instead.")
+        return f"Job {job.id} needs {names[0]}, which was deleted: start a new run instead."
+    return None
+
+
+def _retry(session: Session, job: Job, now: datetime, actor: str) -> int:
+    if obstacle := why_not_repeatable(session, job):
+        raise InvalidMove(obstacle)
+    request = session.get_one(JobRequest, job.id)
     columns = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
                "need_by")  # fmt: skip
     row = {column: getattr(job, column) for column in columns} | {"retry_of": job.id}
@@ -164,6 +172,8 @@ def _need_by(given: str | None, mode: ExecutionMode, strategy: BatchStrategy, no
     need_by = datetime.fromisoformat(given)
     if need_by <= now:
         raise InvalidInput({NEED_BY: "This moment has passed."})
+    if need_by > now + MOST_AHEAD:
+        raise InvalidInput({NEED_BY: "This is more than a year ahead."})
     return need_by
 
 

@@ -67,13 +67,21 @@ def move_job(
 
 
 def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now: datetime) -> None:
-    """Claim or submit all jobs of a window at once; the event is the window's."""
+    """Claim or submit all jobs of a window at once; the event is the window's.
+
+    A job that left the window for its deadline has an open item there, too: it is not meant.
+    """
+    rides = and_(BatchItem.window_id == window_id, BatchItem.outcome.is_(None), BatchItem.attempt == Job.attempt)
+    before = _locked(
+        select(Job.id)
+        .join(BatchItem, BatchItem.job_id == Job.id)
+        .where(rides, Job.execution_mode == ExecutionMode.BATCH)
+        .order_by(Job.id),
+        of=Job,
+    )
     session.execute(
         update(Job)
-        .where(
-            BatchItem.window_id == window_id, BatchItem.outcome.is_(None), Job.id == BatchItem.job_id,
-            Job.status.in_(JOB_MOVES[target]),
-        )
+        .where(Job.id == before.c.id, Job.status.in_(JOB_MOVES[target]))
         .values(status=target, **_job_stamps(target, now))
         .execution_options(synchronize_session=False)
     )  # fmt: skip
@@ -98,32 +106,36 @@ def finish_jobs(
     return [row.id for row in moved]
 
 
-def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, uses_attempt: bool) -> None:
+def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, counter: str | None) -> None:
     """Send jobs of an ended window back to their queue, where a job that has ridden counts as overdue.
 
-    The event is the window's.
+    `counter` is what this costs them: `attempt`, `free_returns`, or nothing. The event is the window's.
     """
     if not job_ids:
         return
-    counter = {"attempt": Job.attempt + 1} if uses_attempt else {"free_returns": Job.free_returns + 1}
+    counted = {counter: getattr(Job, counter) + 1} if counter else {}
     session.execute(
         update(Job)
         .where(Job.id.in_(job_ids), Job.status.in_(JOB_MOVES[JobStatus.QUEUED]))
-        .values(status=JobStatus.QUEUED, has_ridden=True, **_job_stamps(JobStatus.QUEUED, now), **counter)
+        .values(status=JobStatus.QUEUED, has_ridden=True, **_job_stamps(JobStatus.QUEUED, now), **counted)
         .execution_options(synchronize_session=False)
     )
 
 
 def return_unrun_jobs(
-    session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime, why: str | None = None
+    session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime, is_wished: bool, why: str | None = None
 ) -> None:
     """Send back jobs (rows of `unsettled_jobs`) that the provider never ran: no attempt is used, but not for ever.
 
-    `why` is the provider's word for it, for the people whose jobs end here.
+    `is_wished`: the window was cancelled by us, which says nothing against its jobs. `why` is the provider's word for
+    its end, for the people whose jobs end here.
     """
+    if is_wished:
+        return_jobs(session, [job.job_id for job in jobs], now=now, counter=None)
+        return
     worn_out = [job.job_id for job in jobs if job.free_returns + 1 >= MAX_FREE_RETURNS]
     rest = [job.job_id for job in jobs if job.free_returns + 1 < MAX_FREE_RETURNS]
-    return_jobs(session, rest, now=now, uses_attempt=False)
+    return_jobs(session, rest, now=now, counter="free_returns")
     message = f"Its windows ended {MAX_FREE_RETURNS} times before the provider ran it."
     if why:
         message += f" The last time: {why}"
@@ -136,7 +148,7 @@ def return_unrun_jobs(
 def cancel_unrun_jobs(session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime) -> None:
     """Cancel the jobs (rows of `unsettled_jobs`) of a window that was cancelled together with them."""
     job_ids = [job.job_id for job in jobs]
-    return_jobs(session, job_ids, now=now, uses_attempt=False)  # only a job that waits may be cancelled
+    return_jobs(session, job_ids, now=now, counter=None)  # only a job that waits may be cancelled
     finish_jobs(
         session, job_ids, JobStatus.CANCELLED, now=now, actor=f"window:{window_id}", reason="cancelled with its window"
     )
@@ -227,9 +239,10 @@ def write_window_event(
     session.execute(insert(WindowEvent).values(window_id=window_id, at=now, event=event, actor=actor, detail=detail))
 
 
-def _locked(statement: Any) -> Any:
-    """Lock the row first and keep its old state: UPDATE alone cannot return what it replaced (before PostgreSQL 18)."""
-    return statement.with_for_update().cte("before")
+def _locked(statement: Any, of: Any = None) -> Any:
+    """Lock the rows first and keep their old state: UPDATE alone cannot return what it replaced (before PostgreSQL
+    18), and takes its locks in no order."""
+    return statement.with_for_update(of=of).cte("before")
 
 
 def _job_stamps(target: JobStatus, now: Any) -> dict[str, Any]:

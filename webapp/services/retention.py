@@ -1,11 +1,14 @@
 """Delete what has had its time: documents, request bodies, and our files at the provider. Nothing else.
 
 Each deletion leaves a receipt, written after the deed. A crash between the two repeats the deed, which is harmless:
-what is gone stays gone. Everything goes in small portions; what is left is due at the next beat.
+what is gone stays gone. Everything goes in portions of a few seconds, in no order, so that one thing that cannot be
+deleted does not keep the rest from its turn; what is left is due at the next beat.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.errors import UnavailableService
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
 from webapp.models import BatchWindow, Document, Job, JobDocument, RetentionReceipt
@@ -21,18 +25,39 @@ from webapp.services.clock import clock
 
 REQUESTS_AT_ONCE = 1000
 AT_ONCE = 10  # windows, documents: each is some calls over the network
+BUDGET_SECONDS = 2.0  # for documents, and for windows: the heartbeat has other things to do
 
 
 def delete_due(session: Session, settings: Settings, storage: Storage, files: ProviderFiles) -> int:
     """One portion of everything that is due. Commits. Returns how many requests, documents and windows it was.
 
-    Raises UnavailableService when the provider does not delete; what was done before is kept.
+    Raises the last UnavailableService or OSError of things that could not be deleted; the others are.
     """
-    return (
-        delete_requests(session, settings)
-        + delete_documents(session, settings, storage, files)
-        + delete_provider_files(session, settings, files)
+    deleted = delete_requests(session, settings)
+    done, documents_error = _one_by_one(
+        _withdraw_documents(session, settings), lambda document: _delete_document(session, storage, files, document)
     )
+    deleted += done
+    done, windows_error = _one_by_one(
+        _due_windows(session, settings), lambda window: _delete_window_files(session, files, window)
+    )
+    if error := documents_error or windows_error:
+        raise error
+    return deleted + done
+
+
+def _one_by_one(things: Sequence[Any], delete: Callable[[Any], None]) -> tuple[int, Exception | None]:
+    """Delete as many as there is time for: (how many, the last thing that went wrong)."""
+    stop, done, failure = time.monotonic() + BUDGET_SECONDS, 0, None
+    for thing in things:
+        if time.monotonic() > stop:
+            break
+        try:
+            delete(thing)
+            done += 1
+        except (UnavailableService, OSError) as error:
+            failure = error
+    return done, failure
 
 
 def delete_requests(session: Session, settings: Settings) -> int:
@@ -61,48 +86,41 @@ def delete_requests(session: Session, settings: Settings) -> int:
     return len(deleted)
 
 
-def delete_documents(session: Session, settings: Settings, storage: Storage, files: ProviderFiles) -> int:
-    """Delete documents that came in KEEP_DOCUMENTS_DAYS ago and that no unfinished job needs. Commits.
-
-    Returns how many. Raises UnavailableService.
-    """
-    withdrawn = _withdraw_documents(session, settings)
-    for document_id, storage_key, provider_file_id in withdrawn:
-        storage.delete(storage_key)
-        if provider_file_id:
-            _delete_file(session, files, provider_file_id)
-        now = clock(session)
-        _write_receipt(session, "document", f"document:{document_id}", now)
-        session.execute(update(Document).where(Document.id == document_id).values(bytes_deleted_at=now))
-        session.commit()
-    return len(withdrawn)
+def _delete_document(session: Session, storage: Storage, files: ProviderFiles, document: Any) -> None:
+    storage.delete(document.storage_key)
+    if document.provider_file_id:
+        _delete_file(session, files, document.provider_file_id)
+    now = clock(session)
+    _write_receipt(session, "document", f"document:{document.id}", now)
+    session.execute(update(Document).where(Document.id == document.id).values(bytes_deleted_at=now))
+    session.commit()
 
 
-def delete_provider_files(session: Session, settings: Settings, files: ProviderFiles) -> int:
-    """Delete the files of windows that ended KEEP_PROVIDER_FILES_DAYS ago at the provider. Commits.
-
-    Returns how many windows it was. Raises UnavailableService.
-    """
+def _due_windows(session: Session, settings: Settings) -> list[Any]:
+    """Windows that ended KEEP_PROVIDER_FILES_DAYS ago and whose files are at the provider. Ends the transaction."""
     last = _last_moment(settings.keep_provider_files_days, clock(session))
     if last is None:
-        return 0
+        return []
     due = session.execute(
         select(BatchWindow.id, BatchWindow.input_file_id, BatchWindow.output_file_id, BatchWindow.error_file_id)
         .where(BatchWindow.finished_at <= last, BatchWindow.files_deleted_at.is_(None))
-        .order_by(BatchWindow.finished_at)
+        .order_by(func.random())
         .limit(AT_ONCE)
     ).all()
     session.commit()
-    for window_id, *file_ids in due:
-        for file_id in filter(None, file_ids):
-            _delete_file(session, files, file_id)
-        session.execute(update(BatchWindow).where(BatchWindow.id == window_id).values(files_deleted_at=clock(session)))
-        session.commit()
-    return len(due)
+    return list(due)
+
+
+def _delete_window_files(session: Session, files: ProviderFiles, window: Any) -> None:
+    for file_id in filter(None, (window.input_file_id, window.output_file_id, window.error_file_id)):
+        _delete_file(session, files, file_id)
+    session.execute(update(BatchWindow).where(BatchWindow.id == window.id).values(files_deleted_at=clock(session)))
+    session.commit()
 
 
 def _withdraw_documents(session: Session, settings: Settings) -> list[Any]:
-    """Mark what is due as deleted, so that nobody uses it from now on: (id, storage key, provider file). Commits.
+    """Documents that came in KEEP_DOCUMENTS_DAYS ago and that no unfinished job needs, marked as deleted, so that
+    nobody uses them from now on: (id, storage key, provider file). Commits.
 
     Documents that were marked before, but whose bytes are still there, are among them.
     """
@@ -117,7 +135,7 @@ def _withdraw_documents(session: Session, settings: Settings) -> list[Any]:
     locked = session.scalars(
         select(Document.id)
         .where(Document.bytes_deleted_at.is_(None), is_due)
-        .order_by(Document.created_at, Document.id)
+        .order_by(func.random())
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)
     ).all()

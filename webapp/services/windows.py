@@ -37,8 +37,8 @@ from webapp.services.clock import clock
 FIRST_BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 15, 300
 # Cancelled, and no create is out: the provider never had it, and nobody has to be asked.
 IS_TO_END_UNSENT = and_(
-    BatchWindow.status == WindowStatus.OPEN, BatchWindow.cancel_requested_at.is_not(None),
-    BatchWindow.create_offered_at.is_(None),
+    BatchWindow.finished_at.is_(None), BatchWindow.status == WindowStatus.OPEN,
+    BatchWindow.cancel_requested_at.is_not(None), BatchWindow.create_offered_at.is_(None),
 )  # fmt: skip
 STILL_SEARCHED = "It is unknown whether the provider has this batch; its list is searched."
 CREATE_LOST = "create lost: the provider never made this batch"
@@ -158,7 +158,8 @@ def end_unsent(session: Session, window: BatchWindow, target: WindowStatus, mess
     if window.cancels_jobs:
         lifecycle.cancel_unrun_jobs(session, window.id, jobs, now=now)
     else:
-        lifecycle.return_unrun_jobs(session, window.id, jobs, now=now, why=message)
+        is_wished = window.cancel_requested_at is not None
+        lifecycle.return_unrun_jobs(session, window.id, jobs, now=now, is_wished=is_wished, why=message)
     session.flush()
     lifecycle.move_window(
         session, window.id, target, now=now, actor="app", event="settled",
@@ -213,15 +214,16 @@ def _apply_create(session: Session, window: BatchWindow, answer: Answer, body: A
         # Nothing was made, so create may be offered again after a back-off.
         window.create_offered_at = window.create_lease_until = None
         problem = _words(answer)
-        wait = postpone(window, problem, now=now, at_least=answer.retry_after_seconds or 0)
+        for_good = answer.is_refusal_for_good
+        wait = postpone(window, problem, now=now, at_least=answer.retry_after_seconds or 0, is_denial=for_good)
         lifecycle.write_window_event(
             session, window.id, "create_refused", now=now, actor="provider",
             detail={"status": answer.status_code, "message": problem, "retryInSeconds": round(wait)},
         )  # fmt: skip
         if window.cancel_requested_at:
             end_unsent(session, window, WindowStatus.CANCELLED, CANCELLED_UNSENT, now=now)
-        elif answer.is_refusal_for_good and window.problems >= MOST_CREATE_REFUSALS:
-            message = f"The provider refused this batch {window.problems} times: {problem}"
+        elif window.denials >= MOST_CREATE_REFUSALS:
+            message = f"The provider refused this batch {window.denials} times: {problem}"
             end_unsent(session, window, WindowStatus.FAILED, message, now=now)
         return
     # Time-out, 5xx, an answer that is no batch: it may exist. The next step is find.
@@ -286,12 +288,12 @@ def _fence(session: Session, files: ProviderFiles, window: BatchWindow) -> dict[
 def _apply_poll(
     session: Session, settings: Settings, window: BatchWindow, step: Step, answer: Answer, body: Any, now: datetime
 ) -> None:
-    if step is Step.CANCEL and (answer.is_billable or answer.status_code in (404, 409)):
-        window.cancel_asked_at = now  # 409 means that it has ended already: the next poll tells how
+    if step is Step.CANCEL and (answer.is_billable or answer.is_refusal_for_good or answer.status_code == 409):
+        window.cancel_asked_at = now  # a refusal means that it has ended already: the next poll tells how
         lifecycle.write_window_event(session, window.id, "cancel_asked", now=now, actor="n8n")
     batch = BatchObject.read(body) if answer.is_billable else None
     if batch is None or batch.id != window.provider_batch_id:
-        if step is Step.CANCEL and answer.status_code == 409:
+        if step is Step.CANCEL and window.cancel_asked_at:
             release_lease(window, due_at=now)
         elif answer.status_code == 404 and window.denials + 1 >= MOST_DENIALS:
             _give_up(session, window, now)
@@ -305,8 +307,8 @@ def _apply_poll(
             detail={"from": window.provider_status, "to": batch.status},
         )  # fmt: skip
     _store_batch(window, batch)
-    is_over = batch.is_terminal
-    release_lease(window, due_at=now if is_over else now + timedelta(seconds=settings.poll_seconds))
+    has_next = batch.is_terminal or (window.cancel_requested_at and not window.cancel_asked_at)
+    release_lease(window, due_at=now if has_next else now + timedelta(seconds=settings.poll_seconds))
 
 
 def _give_up(session: Session, window: BatchWindow, now: datetime) -> None:
