@@ -1,0 +1,82 @@
+"""What operators type: `flask doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from tests.factories import make_job, make_submitted_window, make_user
+from webapp.domain.batch_objects import BatchObject
+from webapp.domain.errors import UnavailableService
+from webapp.models import Job
+from webapp.parts import Parts
+from webapp.services.invariants import INVARIANTS
+
+
+class ProviderList:
+    """The provider's list of batches; one that has ended refuses to be cancelled."""
+
+    def __init__(self, *batches: dict[str, Any]) -> None:
+        self.batches = [found for batch in batches if (found := BatchObject.read(batch))]
+        self.cancelled: list[str] = []
+
+    def list_since(self, _: object) -> list[BatchObject]:
+        return self.batches
+
+    def cancel(self, batch_id: str) -> None:
+        if batch_id == "batch_stubborn":
+            raise UnavailableService("The provider did not cancel it")
+        self.cancelled.append(batch_id)
+
+
+@pytest.fixture
+def run_doctor(make_app: Any, parts: Parts) -> Any:
+    def run(*options: str, batches: ProviderList | None = None) -> tuple[int, str]:
+        app = make_app()
+        app.extensions["sluice"] = replace(parts, batches=batches or ProviderList())
+        with app.app_context():  # as the `flask` command has it
+            result = app.test_cli_runner().invoke(args=["doctor", *options])
+        assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_the_doctor_is_content_with_a_healthy_database(session: Session, parts: Parts, run_doctor: Any) -> None:
+    make_job(session, parts, make_user(session))
+    count = len(INVARIANTS)
+    assert run_doctor() == (0, f"{count} of {count} invariants hold.\n")
+
+
+def test_the_doctor_names_what_is_broken_and_exits_with_1(session: Session, parts: Parts, run_doctor: Any) -> None:
+    job = make_job(session, parts, make_user(session))
+    session.execute(update(Job).values(status="processing"))
+    session.commit()
+    status, said = run_doctor()
+    assert status == 1
+    assert "BROKEN attempt_is_owned: A sync job that is processing has an execution and a lease" in said
+    assert f"- job {job.id} (processing)" in said
+
+
+def test_the_doctor_stops_running_batches_that_no_window_knows(session: Session, parts: Parts, run_doctor: Any) -> None:
+    window = make_submitted_window(session, parts, make_user(session))
+    twin = {"input_file_id": window.input_file_id, "status": "in_progress"}
+    batches = ProviderList(
+        twin | {"id": "batch_ended", "status": "completed"}, twin | {"id": "batch_stubborn"},
+        twin | {"id": "batch_runs"}, twin | {"id": "batch_refused", "status": "failed"},
+    )  # fmt: skip
+    status, said = run_doctor("--provider", "--cancel-strays", batches=batches)
+    assert (status, batches.cancelled) == (1, ["batch_runs"])
+    assert "batch_refused of window 1: failed unbilled" in said
+    assert "4 provider batches that no window knows." in said
+
+
+def test_a_failed_create_alone_is_no_reason_to_worry(session: Session, parts: Parts, run_doctor: Any) -> None:
+    window = make_submitted_window(session, parts, make_user(session))
+    refused = {"id": "batch_refused", "input_file_id": window.input_file_id, "status": "failed"}
+    status, _ = run_doctor("--provider", batches=ProviderList(refused))
+    assert status == 0
