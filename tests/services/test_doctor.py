@@ -37,8 +37,9 @@ SABOTAGE = {
     "items_close": "UPDATE batch_items SET outcome = NULL WHERE outcome = 'completed'",
     "sum_closes": "UPDATE batch_windows SET job_count = job_count + 1 WHERE status = 'completed'",
     "result_is_paid": "DELETE FROM ledger WHERE id = (SELECT min(id) FROM ledger)",
-    "paid_once": "INSERT INTO ledger (job_id, attempt, answer_key, reason, execution_mode, answered_at, recorded_at) "
-    "SELECT job_id, 7, answer_key, 'discarded', 'batch', now(), now() FROM ledger LIMIT 1",
+    "paid_once": "INSERT INTO ledger (job_id, attempt, answer_key, reason, user_id, profile_id, execution_mode, answered_at, "
+    "recorded_at) SELECT job_id, 7, answer_key, 'discarded', user_id, profile_id, 'batch', now(), now() "
+    "FROM ledger LIMIT 1",
     "amounts_are_sums": "UPDATE ledger SET amount = amount * 2",
     "one_batch": "UPDATE batch_windows SET input_file_id = 'file-1'",
     "attempt_is_owned": "UPDATE jobs SET status = 'processing' WHERE status = 'created'",

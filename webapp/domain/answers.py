@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 RETRYABLE_STATUS = frozenset({0, 408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -22,11 +23,14 @@ MAX_ID = 200
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the provider counted them. `cached_input` is a part of `input`, `reasoning` of `output`."""
+    """Tokens as the provider counted them. `cached_input` and `cache_write` are parts of `input`, `reasoning` of
+    `output`."""
 
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int = 0
+    cache_write_tokens: int = 0  # written to the prompt cache for later requests, above the input price
+    long_cache_write_tokens: int = 0  # … of these, kept for 12 hours, at a price of their own
     reasoning_tokens: int = 0
 
 
@@ -40,6 +44,8 @@ class Answer:
     response_id: str | None = None
     model: str | None = None
     usage: Usage | None = None
+    service_tier: str | None = None  # what was really used; None where the provider does not say
+    answered_at: datetime | None = None  # by the provider's clock, whole seconds
     is_cut: bool = False  # max_output_tokens ended it: the text is what was paid for
     error_code: str | None = None
     error_message: str | None = None
@@ -107,7 +113,10 @@ def _read_body(status_code: int, body: Any) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         # Something in between may have answered for the provider: another attempt may bring what was asked for.
         return _refused("unreadable_answer", "The provider's answer is not a JSON object.") | {"is_retryable": True}
-    common = {"response_id": _id(body.get("id")), "model": _text(body.get("model")), "usage": _usage(body)}
+    common = {
+        "response_id": _id(body.get("id")), "model": _text(body.get("model")), "usage": _usage(body),
+        "service_tier": _text(body.get("service_tier")), "answered_at": _answered_at(body),
+    }  # fmt: skip
     if body.get("object") == "chat.completion" or "choices" in body:
         return common | _read_chat(body)
     return common | _read_response(body)
@@ -177,12 +186,25 @@ def _usage(body: Mapping[str, Any]) -> Usage | None:
         return None
     input_details = usage.get("input_tokens_details", usage.get("prompt_tokens_details"))
     output_details = usage.get("output_tokens_details", usage.get("completion_tokens_details"))
+    cached = min(_detail(input_details, "cached_tokens"), input_tokens)
+    written = min(_detail(input_details, "cache_write_tokens"), input_tokens - cached)
+    long_written = _detail(_mapping(input_details).get("cache_write_tokens_details"), "ttl_12h_tokens")
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_input_tokens=min(_detail(input_details, "cached_tokens"), input_tokens),
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        long_cache_write_tokens=min(long_written, written),
         reasoning_tokens=min(_detail(output_details, "reasoning_tokens"), output_tokens),
     )
+
+
+def _answered_at(body: Mapping[str, Any]) -> datetime | None:
+    """When the answer was made: Responses say `completed_at` or `created_at`, Chat `created`, all Unix seconds."""
+    for name in ("completed_at", "created_at", "created"):
+        if seconds := _whole(body.get(name)):
+            return datetime.fromtimestamp(seconds, UTC)
+    return None
 
 
 def _detail(details: Any, name: str) -> int:

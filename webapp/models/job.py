@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.models.base import Base, BigInt, CreatedAt, Id, Json
 from webapp.models.document import Document
+from webapp.models.ledger import Usd
 from webapp.models.user import User
 
 
@@ -94,6 +96,12 @@ class Job(Base):
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL AND request_deleted_at IS NULL"),
         ),
+        # Budgets: what is reserved; estimates: what the last answers of a profile took.
+        Index("ix_jobs_user_unfinished", "user_id", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_jobs_profile_unfinished", "profile_id", postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "ix_jobs_profile_completed", "profile_id", text("id DESC"), postgresql_where=text("status = 'completed'")
+        ),
         # The history page: newest first, for one user and for all.
         Index("ix_jobs_user_newest", "user_id", text("id DESC")),
     )
@@ -118,7 +126,14 @@ class JobRequest(Base):
     model: Mapped[str]
     body: Mapped[str | None]  # JSON text, one line; NULL once retention has deleted it
     body_bytes: Mapped[int]
+    file_pages: Mapped[int] = mapped_column(server_default="0")  # of documents that are sent as files
     most_input_tokens: Mapped[int]
+    max_output_tokens: Mapped[int | None]  # as the request says; NULL = it says nothing
+    # What was said before submit (domain/estimates.py); NULL = it was not known.
+    estimated_input_tokens: Mapped[BigInt | None]
+    estimated_output_tokens: Mapped[BigInt | None]
+    estimated_amount: Mapped[Decimal | None] = mapped_column(Usd)
+    ceiling: Mapped[Decimal | None] = mapped_column(Usd)  # USD; it cannot cost more. Budgets reserve it
 
 
 class JobResult(Base):

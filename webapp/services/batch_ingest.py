@@ -124,8 +124,9 @@ def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
         for line, item in ours if line.answer.status_code
     ])  # fmt: skip
     ledger.record(session, [
-        ledger.entry(run.prices, line.answer, job_id=item.job_id, attempt=item.attempt, mode=ExecutionMode.BATCH,
-                     requested_model=item.model, reason=_reason(line, best[line.custom_id], item), now=now)
+        ledger.entry(run.prices, line.answer, job_id=item.job_id, job=item, attempt=item.attempt,
+                     mode=ExecutionMode.BATCH, requested_model=item.model,
+                     reason=_reason(line, best[line.custom_id], item), now=now)
         for line, item in ours if line.answer.is_billable
     ])  # fmt: skip
     fresh = [(line, items[custom_id]) for custom_id, line in best.items() if _is_news(line, items[custom_id])]
@@ -154,7 +155,8 @@ def _items(run: Ingest, custom_ids: Sequence[str]) -> dict[str, Any]:
     rows = run.session.execute(
         select(
             BatchItem.custom_id, BatchItem.job_id, BatchItem.attempt, BatchItem.outcome, Job.status, Job.created_at,
-            Job.attempt.label("job_attempt"), Job.profile_version_id, Queue.model, keys.label("answer_keys"),
+            Job.user_id, Job.profile_id, Job.attempt.label("job_attempt"), Job.profile_version_id, Queue.model,
+            keys.label("answer_keys"),
         )
         .join(Job, Job.id == BatchItem.job_id)
         .join(BatchWindow, BatchWindow.id == BatchItem.window_id)
@@ -202,7 +204,7 @@ def _end_jobs(run: Ingest, fresh: Sequence[tuple[Line, Any]], now: datetime) -> 
     actor = f"window:{run.window_id}"
     good = {item.job_id: (line, item) for line, item in fresh if line.answer.is_good}
     ledger.record(run.session, [  # its next attempt is under way in sync, and may be paid, too
-        ledger.lost_entry(job_id, item.job_attempt, now)
+        ledger.lost_entry(job_id, item, item.job_attempt, now)
         for job_id, (_, item) in good.items()
         if item.attempt < item.job_attempt and item.status is JobStatus.PROCESSING
     ])  # fmt: skip

@@ -114,7 +114,7 @@ def _write_ledger(
     model = session.execute(select(JobRequest.model).where(JobRequest.job_id == job.id)).scalar_one()
     reason = "answer" if is_used else "discarded" if answer.is_good else "refused"
     ledger.record(session, [ledger.entry(
-        prices, answer, job_id=job.id, attempt=attempt, mode=ExecutionMode.SYNC, requested_model=model,
+        prices, answer, job_id=job.id, job=job, attempt=attempt, mode=ExecutionMode.SYNC, requested_model=model,
         reason=reason, now=now,
     )])  # fmt: skip
 

@@ -114,8 +114,10 @@ INVARIANTS = (
         "An entry was edited, or priced by something else than the price list.",
         """SELECT 'ledger entry ' || id FROM ledger
            WHERE (amount IS NULL) <> (input_tokens IS NULL OR output_tokens IS NULL OR input_price IS NULL)
-              OR abs(amount - ((input_tokens - coalesce(cached_input_tokens, 0)) * input_price
+              OR abs(amount - ((input_tokens - coalesce(cached_input_tokens, 0) - coalesce(cache_write_tokens, 0))
+                     * input_price
                      + coalesce(cached_input_tokens, 0) * coalesce(cached_input_price, input_price)
+                     + coalesce(cache_write_tokens, 0) * coalesce(cache_write_price, input_price)
                      + output_tokens * output_price) / 1000000) > 0.000000001""",
     ),
     Invariant(

@@ -12,16 +12,16 @@ from typing import Any
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import and_, func, not_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy.orm import Session, joinedload
 
 from webapp.domain.errors import NotFound
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
 from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, Queue, WindowEvent
 from webapp.services.clock import clock
-from webapp.services.ledger import LOST_KEY
+from webapp.services.ledger import LOST_KEY, is_unknown
 
 HEARTBEAT_STALE_SECONDS = 15
 
@@ -90,15 +90,10 @@ def overview(session: Session) -> Overview:
     """Counts of all jobs by status, all that was spent, and the latency of the last day's answers."""
     counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
     by_status = {status.value: 0 for status in JobStatus} | {status.value: count for status, count in counts}
-    other = aliased(LedgerEntry)
-    settled = (
-        select(other.id)
-        .where(other.job_id == LedgerEntry.job_id, other.attempt == LedgerEntry.attempt, other.answer_key != LOST_KEY)
-        .exists()
-    )
-    is_unknown = and_(LedgerEntry.amount.is_(None), not_(and_(LedgerEntry.answer_key == LOST_KEY, settled)))
     spent, unknown = session.execute(
-        select(func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(is_unknown)).select_from(LedgerEntry)
+        select(func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(is_unknown())).select_from(
+            LedgerEntry
+        )
     ).one()
     day = clock(session) - timedelta(days=1)
     p50, p95 = session.execute(
