@@ -29,6 +29,7 @@ from webapp.domain.windows import Step
 from webapp.models import AuditEvent, BatchWindow, Job, JobRequest, Queue, User, WindowEvent
 from webapp.parts import Parts
 from webapp.services import batch_files, batch_ingest, batches, control, doctor, lifecycle, windows
+from webapp.services.audit import list_audit
 from webapp.services.clock import clock
 
 WHY = "the provider has an incident"
@@ -100,7 +101,7 @@ def test_flush_of_an_empty_or_a_held_queue_changes_nothing_and_notes_nothing(
 def test_each_deed_is_kept_with_who_and_why(session: Session, parts: Parts, admin: User) -> None:
     queue_id, _ = make_queued_jobs(session, parts, admin, 3)
     control.hold_queue(session, queue_id, user=admin, reason=f"  {WHY}\n")
-    [deed] = control.list_audit(session, target=f"queue:{queue_id}")
+    [deed] = list_audit(session, target=f"queue:{queue_id}")
     assert (deed.action, deed.reason, deed.user.email) == ("hold_queue", WHY, "admin@example.org")
 
 
@@ -276,7 +277,7 @@ def test_a_job_that_cannot_be_repeated_does_not_keep_its_window_from_it(
     session.get_one(JobRequest, first).body = None
     session.commit()
     assert len(control.retry_window(session, window.id, user=admin, reason=WHY)) == 2
-    [deed] = control.list_audit(session, target=f"window:{window.id}")
+    [deed] = list_audit(session, target=f"window:{window.id}")
     assert deed.detail == {"repeated": 2, "leftOut": [first]}
     with pytest.raises(InvalidMove, match="start a new run"):
         control.retry_window(session, window.id, user=admin, reason=WHY)

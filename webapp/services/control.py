@@ -5,23 +5,19 @@ A hold and a cancelling are wishes on the row; what follows from them is the win
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import exists, insert, select
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session, aliased
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
+from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_WINDOWS, JobStatus
-from webapp.models import AuditEvent, BatchItem, BatchWindow, Job, User
+from webapp.models import BatchItem, BatchWindow, Job, User
 from webapp.services import jobs, lifecycle
+from webapp.services.audit import audit
 from webapp.services.batches import lock_queue, open_window
 from webapp.services.clock import clock
 from webapp.services.registry import Profiles
 from webapp.services.windows import end_cancelled_unsent
-
-MAX_REASON = 500
-AUDIT_PAGE = 50
 
 
 def hold_queue(session: Session, queue_id: int, *, user: User, reason: str) -> None:
@@ -30,7 +26,7 @@ def hold_queue(session: Session, queue_id: int, *, user: User, reason: str) -> N
     if queue.held_at:
         raise _moved_on(session, "This queue is held already.")
     queue.held_at = clock(session)
-    _audit(session, user, "hold_queue", f"queue:{queue_id}", reason)
+    audit(session, user, "hold_queue", f"queue:{queue_id}", reason)
     session.commit()
 
 
@@ -40,7 +36,7 @@ def resume_queue(session: Session, queue_id: int, *, user: User, reason: str) ->
     if queue.held_at is None:
         raise _moved_on(session, "This queue is not held.")
     queue.held_at = None
-    _audit(session, user, "resume_queue", f"queue:{queue_id}", reason)
+    audit(session, user, "resume_queue", f"queue:{queue_id}", reason)
     session.commit()
 
 
@@ -51,7 +47,7 @@ def flush_queue(
 
     Raises NotFound, InvalidInput, or InsufficientJobs when none waits or the queue is held.
     """
-    _audit(session, user, "flush_queue", f"queue:{queue_id}", reason)
+    audit(session, user, "flush_queue", f"queue:{queue_id}", reason)
     return open_window(session, settings, profiles, queue_id=queue_id, flush=True, actor=f"user:{user.id}")
 
 
@@ -80,7 +76,7 @@ def cancel_window(session: Session, window_id: int, *, cancels_jobs: bool, user:
     lifecycle.write_window_event(
         session, window_id, "cancel_requested", now=now, actor=f"user:{user.id}", detail=detail
     )
-    _audit(session, user, "cancel_window", f"window:{window_id}", reason, detail)
+    audit(session, user, "cancel_window", f"window:{window_id}", reason, detail)
     session.commit()
     end_cancelled_unsent(session)
 
@@ -96,7 +92,7 @@ def retry_job(session: Session, job_id: int, *, user: User, reason: str) -> int:
     if (other := session.execute(under_way).scalar_one_or_none()) is not None:
         raise _moved_on(session, f"Job {other} repeats it already.")
     [new_id] = jobs.retry_jobs(session, [job], actor=f"user:{user.id}")
-    _audit(session, user, "retry_job", f"job:{job_id}", reason, {"newJob": new_id})
+    audit(session, user, "retry_job", f"job:{job_id}", reason, {"newJob": new_id})
     session.commit()
     return new_id
 
@@ -131,41 +127,9 @@ def retry_window(session: Session, window_id: int, *, user: User, reason: str) -
         raise _moved_on(session, str(obstacles[failed[0].id]))
     new_ids = jobs.retry_jobs(session, [job for job in failed if not obstacles[job.id]], actor=f"user:{user.id}")
     left_out = [job_id for job_id, obstacle in obstacles.items() if obstacle]
-    _audit(
-        session, user, "retry_window", f"window:{window_id}", reason, {"repeated": len(new_ids), "leftOut": left_out}
-    )
+    audit(session, user, "retry_window", f"window:{window_id}", reason, {"repeated": len(new_ids), "leftOut": left_out})
     session.commit()
     return new_ids
-
-
-def list_audit(
-    session: Session, *, target: str | None = None, before: int | None = None, size: int = AUDIT_PAGE
-) -> list[AuditEvent]:
-    """What was done (to `target`: `queue:<id>`, `window:<id>` or `job:<id>`), newest first, with who did it."""
-    statement = select(AuditEvent).options(joinedload(AuditEvent.user)).order_by(AuditEvent.id.desc()).limit(size)
-    if target is not None:
-        statement = statement.where(AuditEvent.target == target)
-    if before is not None:
-        statement = statement.where(AuditEvent.id < before)
-    return list(session.scalars(statement))
-
-
-def _audit(
-    session: Session, user: User, action: str, target: str, reason: str, detail: dict[str, Any] | None = None
-) -> None:
-    """Note the deed in its own transaction; without a reason there is none."""
-    reason = " ".join(reason.split())
-    if not reason:
-        session.rollback()
-        raise InvalidInput({"reason": "Say why: it is kept in the audit log."})
-    if len(reason) > MAX_REASON:
-        session.rollback()
-        raise InvalidInput({"reason": f"At most {MAX_REASON} characters."})
-    session.execute(
-        insert(AuditEvent).values(
-            at=clock(session), user_id=user.id, action=action, target=target, reason=reason, detail=detail
-        )
-    )
 
 
 def _moved_on(session: Session, message: str) -> InvalidMove:

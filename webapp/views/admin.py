@@ -15,6 +15,7 @@ from webapp.domain.states import TERMINAL_WINDOWS
 from webapp.extensions import db
 from webapp.models import User
 from webapp.parts import parts
+from webapp.services import audit as audit_log
 from webapp.services import batches, control, jobs, reporting
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
@@ -54,7 +55,7 @@ def queue(queue_id: int) -> ResponseReturnValue:
     return render_template(
         "admin/queue.html", queue=found, state=batches.queue_state(session, parts().settings, parts().profiles, found),
         windows=reporting.list_windows(session, queue_id=queue_id),
-        audit=control.list_audit(session, target=f"queue:{queue_id}"),
+        audit=audit_log.list_audit(session, target=f"queue:{queue_id}"),
     )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def window(window_id: int) -> ResponseReturnValue:
         "admin/window.html", window=found, items=items, counts=request_counts(found.provider_batch),
         events=reporting.window_events(session, window_id), outcomes=reporting.window_outcomes(session, window_id),
         costs=reporting.window_costs(session, window_id), is_over=found.status in TERMINAL_WINDOWS,
-        audit=control.list_audit(session, target=f"window:{window_id}"),
+        audit=audit_log.list_audit(session, target=f"window:{window_id}"),
     )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def retry_job(job_id: int) -> ResponseReturnValue:
 @bp.get("/audit")
 def audit() -> ResponseReturnValue:
     before = request.args.get("before", type=int)
-    return render_template("admin/audit.html", audit=control.list_audit(db.session(), before=before), before=before)
+    return render_template("admin/audit.html", audit=audit_log.list_audit(db.session(), before=before), before=before)
 
 
 def _do(deed: Callable[[User, str], str], page: str) -> ResponseReturnValue:
