@@ -1,0 +1,203 @@
+"""Reports of costs by day, mode, model, profile and user. Days, months and periods of money are UTC."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Numeric, Select, case, cast, func, literal, select, tuple_, union_all
+from sqlalchemy.orm import Session
+
+from webapp.domain.states import ExecutionMode
+from webapp.models import LedgerEntry, User
+from webapp.services import costs
+from webapp.services.ledger import is_unknown
+
+DAYS_SHOWN_AS_MONTHS = 100  # a longer period is shown by months
+
+
+class Dimension(StrEnum):
+    DAY = "day"  # months in a long period
+    MODE = "mode"
+    MODEL = "model"
+    PROFILE = "profile"
+    USER = "user"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which answers: of these days (UTC, both included) and, where given, of one mode, model, profile, user."""
+
+    first: date
+    last: date
+    mode: ExecutionMode | None = None
+    model: str | None = None
+    profile_id: str | None = None
+    user_id: int | None = None
+
+    @property
+    def step(self) -> str:
+        return "day" if (self.last - self.first).days < DAYS_SHOWN_AS_MONTHS else "month"
+
+    def covers(self, columns: Any, time: Any) -> list[ColumnElement[bool]]:
+        """Conditions on the columns of the ledger, or of facts, and their time."""
+        wanted = (
+            (columns.execution_mode, self.mode), (columns.model, self.model), (columns.profile_id, self.profile_id),
+            (columns.user_id, self.user_id),
+        )  # fmt: skip
+        period = [time >= _midnight(self.first), time < _midnight(self.last + timedelta(days=1))]
+        return period + [column == value for column, value in wanted if value is not None]
+
+
+PERIODS = {"7d": "7 days", "30d": "30 days", "90d": "90 days", "month": "This month", "last_month": "Last month"}
+
+
+def period(name: str, now: datetime) -> tuple[date, date]:
+    """The first and the last day of a period of PERIODS. Raises KeyError."""
+    today = now.astimezone(UTC).date()
+    this_month = today.replace(day=1)
+    if name == "last_month":
+        end = this_month - timedelta(days=1)
+        return end.replace(day=1), end
+    days = {"7d": 7, "30d": 30, "90d": 90, "month": today.day}[name]
+    return today - timedelta(days=days - 1), today
+
+
+@dataclass(frozen=True)
+class Line:
+    """The sums of one group; `key` is its day, mode, model, profile id, user id or reason."""
+
+    key: Any
+    label: str
+    answers: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    amount: Decimal | None  # USD known; None when nothing is
+    saved: Decimal  # USD; below 0 where discarded answers cost more than batches saved
+    unknown: int  # entries whose amount nobody knows
+    share: float | None = None  # of the whole amount
+
+
+@dataclass(frozen=True)
+class Report:
+    total: Line
+    groups: dict[Dimension, list[Line]]  # days newest first, else the dearest first
+    by_mode: dict[date, dict[ExecutionMode, Decimal]]  # USD of each day (or month)
+    extra: dict[str, Line]  # reason: answers that were paid and of no use (discarded, refused)
+
+    @property
+    def extra_amount(self) -> Decimal:
+        return sum((line.amount for line in self.extra.values() if line.amount is not None), Decimal())
+
+
+_COLUMNS = ("day", "mode", "model", "profile", "user", "reason")
+_SETS = (*((name,) for name in _COLUMNS), ("day", "mode"), ())
+_MASKS = {sum(1 << bit for bit, name in enumerate(reversed(_COLUMNS)) if name not in names): names for names in _SETS}
+_SUMS = ("entries", "answers", "input_tokens", "cached_input_tokens", "output_tokens", "amount", "saved", "nulls",
+         "unknown")  # fmt: skip
+
+
+def report(session: Session, scope: Scope) -> Report:
+    """All sums of the page, of one snapshot."""
+    found: dict[tuple[str, ...], list[Any]] = defaultdict(list)
+    for row in session.execute(_all_sums(scope)):
+        if row.answers or row.unknown:  # a lost answer that came after all has left nothing behind
+            found[_MASKS[row.mask]].append(row)
+    total = next((_line(row, None, "Total") for row in found[()]), NOTHING)
+    emails = _emails(session, [row.user for row in found[("user",)]])
+    labels: dict[Dimension, Callable[[Any], str]] = {
+        Dimension.DAY: lambda key: f"{key:%b %Y}" if scope.step == "month" else f"{key:%d %b %Y}",
+        Dimension.MODE: lambda key: "Now" if key is ExecutionMode.SYNC else "Batch",
+        Dimension.MODEL: lambda key: key or "none: the answer was lost",
+        Dimension.PROFILE: str,
+        Dimension.USER: lambda key: emails.get(key, f"user {key}"),
+    }
+    groups = {}
+    for dimension, label in labels.items():
+        rows = [(_key(row, dimension), row) for row in found[(dimension.value,)]]
+        lines = [_line(row, key, label(key), total) for key, row in rows]
+        groups[dimension] = sorted(lines, key=lambda line: (-(line.amount or 0), line.label))
+    groups[Dimension.DAY].sort(key=lambda line: line.key, reverse=True)
+    by_mode: dict[date, dict[ExecutionMode, Decimal]] = defaultdict(dict)
+    for row in found[("day", "mode")]:
+        by_mode[_key(row, Dimension.DAY)][row.mode] = row.amount
+    extra = {row.reason: _line(row, row.reason, row.reason, total) for row in found[("reason",)]}
+    return Report(total, groups, by_mode, {name: extra[name] for name in ("discarded", "refused") if name in extra})
+
+
+NOTHING = Line(None, "Total", 0, 0, 0, 0, Decimal(), Decimal(), 0)
+
+
+def _all_sums(scope: Scope) -> Select[Any]:
+    """Every grouping in one pass; `mask` says which columns a row is not grouped by."""
+    fact, entry, none = costs.facts().c, LedgerEntry, literal(0)
+    known = select(
+        func.date_trunc(scope.step, fact.hour, "UTC").label("day"), fact.execution_mode.label("mode"), fact.model,
+        fact.profile_id.label("profile"), fact.user_id.label("user"), fact.reason, fact.entries,
+        case((fact.reason == "answer_lost", 0), else_=fact.entries).label("answers"), fact.input_tokens,
+        fact.cached_input_tokens, fact.output_tokens, fact.amount, costs.saved_by(fact).label("saved"),
+        none.label("nulls"), none.label("unknown"),
+    ).where(*scope.covers(fact, fact.hour))  # fmt: skip
+    nulls = select(
+        func.date_trunc(scope.step, entry.answered_at, "UTC"), entry.execution_mode, func.coalesce(entry.model, ""),
+        entry.profile_id, entry.user_id, entry.reason, *[none] * 5, cast(0, Numeric), cast(0, Numeric), literal(1),
+        case((is_unknown(), 1), else_=0),
+    ).where(entry.amount.is_(None), *scope.covers(entry, entry.answered_at))  # fmt: skip
+    rows = union_all(known, nulls).subquery("rows").c
+    sets = [tuple_(*(rows[name] for name in names)) for names in _SETS]
+    return select(
+        func.grouping(*(rows[name] for name in _COLUMNS)).label("mask"), *(rows[name] for name in _COLUMNS),
+        *(func.sum(rows[name]).label(name) for name in _SUMS),
+    ).group_by(func.grouping_sets(*sets))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the answers of these days can be narrowed down to."""
+
+    models: list[str]
+    profiles: list[str]
+    users: list[tuple[int, str]]  # (id, e-mail address)
+
+
+def choices(session: Session, scope: Scope) -> Choices:
+    """What is there in the period of the scope, whatever else it says, and what it is narrowed down to."""
+    fact = costs.facts().c
+    names = (fact.model, fact.profile_id, fact.user_id)
+    rows = session.execute(
+        select(*(func.array_agg(name.distinct()) for name in names))
+        .where(*Scope(scope.first, scope.last).covers(fact, fact.hour))
+    ).one()  # fmt: skip
+    chosen = (scope.model, scope.profile_id, scope.user_id)
+    models, profiles, users = ({*(row or ()), value} - {None, ""} for row, value in zip(rows, chosen, strict=True))
+    emails = _emails(session, users)
+    return Choices(sorted(models), sorted(profiles), sorted(emails.items(), key=lambda item: item[1]))
+
+
+def _emails(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
+    rows = session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
+    return {user_id: email for user_id, email in rows}
+
+
+def _key(row: Any, dimension: Dimension) -> Any:
+    value = getattr(row, dimension.value)
+    return value.astimezone(UTC).date() if dimension is Dimension.DAY else value
+
+
+def _line(row: Any, key: Any, label: str, total: Line | None = None) -> Line:
+    amount = row.amount if row.nulls < row.entries else None
+    share = float(amount / total.amount) if amount is not None and total and total.amount else None
+    return Line(
+        key, label, int(row.answers), int(row.input_tokens), int(row.cached_input_tokens), int(row.output_tokens),
+        amount, row.saved, int(row.unknown), share,
+    )  # fmt: skip
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

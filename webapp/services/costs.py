@@ -1,0 +1,105 @@
+"""What the answers cost: the facts that are summed up, kept quick by roll-ups.
+
+Amounts are USD; unknown ones are in no sum.
+"""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Subquery, case, func, literal, select, text, union_all, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from webapp.domain.states import ExecutionMode
+from webapp.models import CostHour, LedgerEntry, RollUp
+from webapp.services.ledger import is_unknown
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 50_000  # entries that one roll-up takes: about a second
+LOCK_SECONDS = 1.0  # those who write wait behind a roll-up that waits: not for long
+KEYS = ("hour", "user_id", "profile_id", "execution_mode", "model", "reason")
+FIGURES = ("entries", "input_tokens", "cached_input_tokens", "output_tokens", "amount", "sync_amount")
+
+
+def facts() -> Subquery:
+    """Rows of (hour, user_id, profile_id, execution_mode, model, reason, entries, …_tokens, amount, sync_amount).
+
+    What is rolled up, and each entry since then: whoever sums them up reads the whole ledger, to the last entry.
+    """
+    last = func.coalesce(select(RollUp.last_ledger_id).scalar_subquery(), 0)
+    recent = select(*_facts_of_an_entry()).where(LedgerEntry.id > last)
+    return union_all(select(*(getattr(CostHour, name) for name in (*KEYS, *FIGURES))), recent).subquery("facts")
+
+
+def _facts_of_an_entry() -> list[ColumnElement[Any]]:
+    """KEYS and FIGURES of one ledger entry. Where a sync amount is not known, nothing was saved: it is the amount."""
+    entry = LedgerEntry
+    sync_amount = case((entry.amount.is_not(None), func.coalesce(entry.sync_amount, entry.amount)))
+    figures = (entry.input_tokens, entry.cached_input_tokens, entry.output_tokens, entry.amount, sync_amount)
+    values = (
+        func.date_trunc("hour", entry.answered_at, "UTC"), entry.user_id, entry.profile_id, entry.execution_mode,
+        func.coalesce(entry.model, ""), entry.reason, literal(1), *(func.coalesce(figure, 0) for figure in figures),
+    )  # fmt: skip
+    return [value.label(name) for name, value in zip((*KEYS, *FIGURES), values, strict=True)]
+
+
+def saved_by(fact: Any) -> ColumnElement[Decimal]:
+    """USD that batches saved against sync prices; a discarded answer was paid on top and saved nothing."""
+    return case(
+        (fact.execution_mode != ExecutionMode.BATCH, 0),
+        (fact.reason == "discarded", -fact.amount),
+        else_=fact.sync_amount - fact.amount,
+    )
+
+
+def totals(session: Session) -> tuple[Decimal, Decimal, int]:
+    """USD spent and saved, and unknown entries, of all times."""
+    fact = facts().c
+    spent, saved = session.execute(
+        select(func.coalesce(func.sum(fact.amount), 0), func.coalesce(func.sum(saved_by(fact)), 0))
+    ).one()
+    unknown = session.execute(select(func.count()).where(is_unknown())).scalar_one()
+    return spent, saved, unknown
+
+
+def roll_up(session: Session, at_most: int = MOST_AT_ONCE) -> int:
+    """Add the entries since the last time to `cost_hours`; returns how many. Commits. Safe to do twice at once.
+
+    Ids are given out in order but committed in any: an entry with a lower id may come after one that is seen. So the
+    entries are seen while nobody writes. When writers do not end within LOCK_SECONDS, the next time will do.
+    """
+    try:
+        session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+        session.execute(text("LOCK TABLE ledger IN SHARE MODE"))
+        horizon = session.execute(select(func.max(LedgerEntry.id))).scalar_one() or 0
+        session.rollback()  # whoever wants to write may: all that comes now is beyond the horizon
+        session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+        session.execute(insert(RollUp).values(id=1, last_ledger_id=0).on_conflict_do_nothing())
+        done = session.execute(select(RollUp.last_ledger_id).with_for_update()).scalar_one()
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
+            raise
+        session.rollback()
+        log.info("the ledger is being written to; it is rolled up later")
+        return 0
+    portion = (
+        select(LedgerEntry.id)
+        .where(LedgerEntry.id > done, LedgerEntry.id <= horizon)
+        .order_by(LedgerEntry.id).limit(at_most).subquery()
+    )  # fmt: skip
+    last, count = session.execute(select(func.max(portion.c.id), func.count())).one()
+    if count:
+        entries = select(*_facts_of_an_entry()).where(LedgerEntry.id > done, LedgerEntry.id <= last).subquery()
+        keys = [entries.c[name] for name in KEYS]
+        sums = select(*keys, *(func.sum(entries.c[name]) for name in FIGURES)).group_by(*keys)
+        statement = insert(CostHour).from_select([*KEYS, *FIGURES], sums)
+        added = {name: getattr(CostHour, name) + statement.excluded[name] for name in FIGURES}
+        session.execute(statement.on_conflict_do_update(index_elements=KEYS, set_=added))
+        session.execute(update(RollUp).values(last_ledger_id=last))
+    session.commit()
+    return count
