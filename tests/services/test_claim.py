@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from tests.factories import make_jobs, make_queued_jobs, make_user
@@ -145,4 +147,48 @@ def test_queues_of_one_model_share_its_allowance(session: Session, parts: Parts,
 
 def end_unsent(session: Session, window: BatchWindow) -> None:
     windows.end_unsent(session, window, WindowStatus.CANCELLED, "a test", now=clock(session))
+    session.commit()
+
+
+@pytest.mark.parametrize(("urgent", "is_urgent_first"), [("small", True), ("large", False)])
+def test_a_queue_with_deadlines_is_judged_by_the_job_that_is_claimed_first(
+    session: Session, parts: Parts, urgent: str, is_urgent_first: bool
+) -> None:
+    """The oldest is not the most urgent, and only one of the two fits beside what the model's other windows hold."""
+    user, tomorrow = make_user(session), clock(session) + timedelta(days=1)
+    make_jobs(session, parts, user, 3, executionMode="batch")
+    other = session.scalars(select(Queue.id)).one()
+    due = {"executionMode": "batch", "batchStrategy": "deadline"}
+    [oldest] = make_jobs(session, parts, user, 1, **due, needBy=tomorrow + timedelta(hours=1))
+    [first] = make_jobs(session, parts, user, 1, **due, needBy=tomorrow)
+    late = make_jobs(session, parts, user, 1, **due, needBy=clock(session) + timedelta(minutes=1))  # no window takes it
+    each = tokens_of_a_job(session)
+    large = oldest if urgent == "small" else first
+    change_tokens(session, [large, *late], each * 5)
+    parts = with_allowance(parts, 5 * each)
+    open_one(session, parts, other)
+    queue = session.scalars(select(Queue).where(Queue.id != other)).one()
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    state = batches.queue_state(session, parts.settings, parts.profiles, queue)
+    assert (view.state.has_room, state.has_room) == (is_urgent_first, is_urgent_first)
+    assert (view.state.queued, state.queued) == (2, 2)  # the late one is not counted either
+
+
+def test_a_queue_without_deadlines_is_judged_by_its_oldest_job(session: Session, parts: Parts) -> None:
+    user = make_user(session)
+    queue_id, job_ids = make_queued_jobs(session, parts, user, 6)
+    each = tokens_of_a_job(session)
+    parts = with_allowance(parts, 5 * each)
+    open_one(session, parts, queue_id)
+    change_tokens(session, job_ids[3:4], each * 5)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    assert not view.state.has_room
+    change_tokens(session, job_ids[4:], each * 5)
+    change_tokens(session, job_ids[3:4], each)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    assert view.state.has_room
+
+
+def change_tokens(session: Session, job_ids: Sequence[int], tokens: int) -> None:
+    session.execute(update(JobRequest).where(JobRequest.job_id.in_(job_ids)).values(most_input_tokens=tokens))
     session.commit()

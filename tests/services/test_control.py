@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
+from tests.crowd import crowd
 from tests.factories import (
     answer_step,
     batch_object,
@@ -26,7 +32,7 @@ from tests.fakes import FakeProviderFiles
 from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove, NotFound, StaleLease
 from webapp.domain.states import JobStatus, WindowStatus
 from webapp.domain.windows import Step
-from webapp.models import AuditEvent, BatchWindow, Job, JobRequest, Queue, User, WindowEvent
+from webapp.models import AuditEvent, BatchWindow, Document, Job, JobEvent, JobRequest, Queue, User, WindowEvent
 from webapp.parts import Parts
 from webapp.services import batch_files, batch_ingest, batches, control, doctor, lifecycle, windows
 from webapp.services.audit import list_audit
@@ -276,7 +282,8 @@ def test_a_job_that_cannot_be_repeated_does_not_keep_its_window_from_it(
     first = items_of(session, window)[0].job_id
     session.get_one(JobRequest, first).body = None
     session.commit()
-    assert len(control.retry_window(session, window.id, user=admin, reason=WHY)) == 2
+    repeated = control.retry_window(session, window.id, user=admin, reason=WHY)
+    assert (len(repeated.new_ids), list(repeated.left_out)) == (2, [first])
     [deed] = list_audit(session, target=f"window:{window.id}")
     assert deed.detail == {"repeated": 2, "leftOut": [first]}
     with pytest.raises(InvalidMove, match="start a new run"):
@@ -304,8 +311,222 @@ def test_what_failed_in_a_window_is_repeated_once(session: Session, parts: Parts
             error_lines=[output_line(second, refused, 400), output_line(third, refused, 400)],
         ),
     )  # fmt: skip
-    new_ids = control.retry_window(session, window.id, user=admin, reason=WHY)
+    new_ids = control.retry_window(session, window.id, user=admin, reason=WHY).new_ids
     assert [session.get_one(Job, new_id).retry_of for new_id in new_ids] == [second.job_id, third.job_id]
     assert statuses(session)[3:] == ["queued", "queued"]
     with pytest.raises(InvalidMove):
         control.retry_window(session, window.id, user=admin, reason=WHY)
+
+
+def refuse_all(session: Session, parts: Parts, window: BatchWindow) -> list[int]:
+    """The provider refuses every line; returns the failed jobs."""
+    items = items_of(session, window)
+    lines = [output_line(item, {"error": {"message": "bad", "code": "x"}}, 400) for item in items]
+    ingest(session, parts, end_batch(session, parts, window, "completed", error_lines=lines))
+    return [item.job_id for item in items]
+
+
+def test_a_repeat_has_every_column_of_the_request_and_an_event(session: Session, parts: Parts, admin: User) -> None:
+    window = make_submitted_window(session, parts, admin)
+    failed = refuse_all(session, parts, window)
+    told = {"file_pages": 3, "max_output_tokens": 700, "estimated_input_tokens": 11, "estimated_output_tokens": 12,
+            "estimated_amount": Decimal("0.5"), "ceiling": Decimal("0.75")}  # fmt: skip
+    session.execute(update(JobRequest).values(**told))
+    session.commit()
+    new_ids = control.retry_window(session, window.id, user=admin, reason=WHY).new_ids
+    columns = [column for column in JobRequest.__table__.columns if column.name != "job_id"]
+    for job_id, new_id in zip(failed, new_ids, strict=True):
+        old, new = (session.execute(select(*columns).where(JobRequest.job_id == i)).one() for i in (job_id, new_id))
+        assert old == new
+        event = session.scalars(select(JobEvent).where(JobEvent.job_id == new_id)).one()
+        assert (event.from_status, event.to_status, event.actor) == (None, "queued", f"user:{admin.id}")
+        assert event.reason == f"job {job_id} is repeated"
+        assert session.get_one(Job, new_id).queued_at == event.at
+    assert doctor.examine(session, parts.settings) == []
+
+
+def test_many_jobs_are_repeated_in_as_many_statements_as_few(session: Session, parts: Parts, admin: User) -> None:
+    counts = []
+    for count in (2, 9):
+        sized = replace(parts, settings=parts.settings.model_copy(update={"max_batch_size": count}))
+        window = make_submitted_window(session, sized, admin, count)
+        refuse_all(session, sized, window)
+        with statements(session) as said:
+            assert len(control.retry_window(session, window.id, user=admin, reason=WHY).new_ids) == count
+        counts.append(len(said))
+    assert counts[0] == counts[1]
+
+
+@contextmanager
+def statements(session: Session) -> Iterator[list[str]]:
+    said: list[str] = []
+
+    def listen(*arguments: Any) -> None:
+        said.append(arguments[2])
+
+    event.listen(session.get_bind(), "before_cursor_execute", listen)
+    try:
+        yield said
+    finally:
+        event.remove(session.get_bind(), "before_cursor_execute", listen)
+
+
+def test_a_job_whose_file_was_deleted_cannot_be_repeated(session: Session, parts: Parts, admin: User) -> None:
+    job = make_job(session, parts, admin)
+    fail(session, job.id)
+    session.execute(update(Document).values(provider_file_id="file-9", deleted_at=clock(session)))
+    session.commit()
+    with pytest.raises(InvalidMove, match=r"needs report\.pdf, which was deleted"):
+        control.retry_job(session, job.id, user=admin, reason=WHY)
+
+
+def let_its_time_pass(session: Session, job_id: int) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(need_by=clock(session)))
+    session.commit()
+
+
+def make_due_window(session: Session, parts: Parts, admin: User) -> BatchWindow:
+    tomorrow = clock(session) + timedelta(days=1)
+    return make_submitted_window(session, parts, admin, batchStrategy="deadline", needBy=tomorrow)
+
+
+def test_what_was_needed_by_a_time_that_has_passed_is_not_repeated(session: Session, parts: Parts, admin: User) -> None:
+    """It would run at once, at the full price, although it was asked for in a batch."""
+    first, second, _ = refuse_all(session, parts, make_due_window(session, parts, admin))
+    let_its_time_pass(session, first)
+    with pytest.raises(InvalidMove, match=f"time by which job {first} was needed has passed: start a new run"):
+        control.retry_job(session, first, user=admin, reason=WHY)
+    assert session.get_one(Job, control.retry_job(session, second, user=admin, reason=WHY)).status == "queued"
+
+
+def test_a_job_that_left_its_batch_is_repeated_as_it_ran(session: Session, parts: Parts, admin: User) -> None:
+    """Its page says that it runs now, so nobody is surprised; its deadline does not matter any more."""
+    window = make_due_window(session, parts, admin)
+    left = items_of(session, window)[0].job_id
+    lifecycle.move_jobs_to_sync(session, [left], now=clock(session), actor="test", reason="due")
+    fail(session, left)
+    let_its_time_pass(session, left)
+    assert session.get_one(Job, control.retry_job(session, left, user=admin, reason=WHY)).status == "created"
+
+
+def test_of_a_window_what_is_too_late_is_left_out_and_counted(session: Session, parts: Parts, admin: User) -> None:
+    window = make_due_window(session, parts, admin)
+    first, second, third = refuse_all(session, parts, window)
+    let_its_time_pass(session, second)
+    repeated = control.retry_window(session, window.id, user=admin, reason=WHY)
+    assert [session.get_one(Job, new_id).retry_of for new_id in repeated.new_ids] == [first, third]
+    assert repeated.left_out == {
+        second: f"The time by which job {second} was needed has passed: start a new run instead."
+    }
+    with pytest.raises(InvalidMove, match="start a new run"):
+        control.retry_window(session, window.id, user=admin, reason=WHY)
+
+
+# At the same time
+
+
+def lock(session: Session, model: type[Job | User], row_id: int) -> None:
+    session.execute(select(model.id).where(model.id == row_id).with_for_update())
+
+
+def hold(session: Session, queue_id: int) -> None:
+    control.hold_queue(session, queue_id, user=an_admin(session), reason=WHY)
+
+
+def press_job(session: Session, job_id: int) -> int:
+    return control.retry_job(session, job_id, user=an_admin(session), reason=WHY)
+
+
+def press_window(session: Session, window_id: int) -> list[int]:
+    return control.retry_window(session, window_id, user=an_admin(session), reason=WHY).new_ids
+
+
+def an_admin(session: Session) -> User:
+    """Each thread has its own: a session is for one thread."""
+    return session.scalars(select(User)).one()
+
+
+def end_of(deed: Future[Any]) -> Any:
+    return deed.exception() or deed.result()
+
+
+def test_an_opener_that_was_first_finishes_and_after_the_hold_nothing_opens(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 6)
+    parts = replace(parts, settings=parts.settings.model_copy(update={"max_enqueued_tokens": 10**9}))
+    model = session.scalars(select(Queue.model)).one()
+    session.execute(select(func.pg_advisory_xact_lock(batches.MODEL_LOCK, func.hashtext(model))))
+    with crowd(session) as others:
+        opener = others.start(lambda own: open_window(own, parts, queue_id).job_count)
+        others.wait_until_blocked(1)  # it has the queue's lock and waits for the model's
+        holder = others.start(lambda own: hold(own, queue_id))
+        others.wait_until_blocked(2)
+        session.commit()
+    assert (end_of(opener), end_of(holder)) == (3, None)
+    with pytest.raises(InsufficientJobs, match="held"):
+        open_window(session, parts, queue_id)
+
+
+def test_an_opener_that_comes_during_a_hold_opens_nothing(session: Session, parts: Parts, admin: User) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, admin, 3)
+    lock(session, User, admin.id)  # the audit names the administrator
+    with crowd(session) as others:
+        holder = others.start(lambda own: hold(own, queue_id))
+        others.wait_until_blocked(1)
+        opener = others.start(lambda own: open_window(own, parts, queue_id))
+        others.wait_until_blocked(2)
+        session.commit()
+    assert end_of(holder) is None
+    assert isinstance(end_of(opener), InsufficientJobs)
+    assert "held" in str(end_of(opener))
+    assert session.scalar(select(func.count()).select_from(BatchWindow)) == 0
+
+
+def test_two_administrators_who_repeat_the_same_job_make_one_new_job(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    job = make_job(session, parts, admin)
+    fail(session, job.id)
+    job_id = job.id
+    lock(session, Job, job_id)
+    with crowd(session) as others:
+        presses = [others.start(lambda own: press_job(own, job_id)) for _ in range(2)]
+        others.wait_until_blocked(2)
+        session.commit()
+    [new_id] = session.scalars(select(Job.id).where(Job.retry_of == job_id))
+    ends = [end_of(press) for press in presses]
+    assert ends.count(new_id) == 1
+    assert f"Job {new_id} repeats it already." in [str(end) for end in ends]
+
+
+def test_a_job_and_its_window_repeated_at_once_repeat_each_job_once(
+    session: Session, parts: Parts, admin: User
+) -> None:
+    window = make_submitted_window(session, parts, admin)
+    window_id, failed = window.id, refuse_all(session, parts, window)
+    lock(session, Job, failed[1])
+    with crowd(session) as others:
+        others.start(lambda own: press_job(own, failed[1]))
+        others.start(lambda own: press_window(own, window_id))
+        others.start(lambda own: press_window(own, window_id))
+        others.wait_until_blocked(3)
+        session.commit()
+    repeats = session.scalars(select(Job.retry_of).where(Job.retry_of.is_not(None)).order_by(Job.retry_of)).all()
+    assert repeats == failed
+    assert doctor.examine(session, parts.settings) == []
+
+
+def test_a_file_that_retention_is_deleting_is_not_used_again(session: Session, parts: Parts, admin: User) -> None:
+    job = make_job(session, parts, admin)
+    fail(session, job.id)
+    job_id = job.id
+    session.execute(update(Document).values(provider_file_id="file-9"))
+    session.commit()
+    session.execute(select(Document.id).with_for_update())
+    session.execute(update(Document).values(deleted_at=clock(session)))
+    with crowd(session) as others:
+        press = others.start(lambda own: press_job(own, job_id))
+        others.wait_until_blocked(1)
+        session.commit()
+    assert "which was deleted: start a new run" in str(end_of(press))

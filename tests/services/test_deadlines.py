@@ -53,7 +53,7 @@ def make_due_jobs(session: Session, parts: Parts, user: User, *seconds: int) -> 
     """Batch jobs that are needed in so many seconds."""
     document, now = make_document(session, user), clock(session)
     return jobs.create_jobs(
-        session, parts.settings, parts.profiles, user=user, profile_id="pdf_summary",
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
         runs=[
             {"document": document.id, "executionMode": "batch", "batchStrategy": "deadline",
              "needBy": now + timedelta(seconds=more)}
@@ -131,6 +131,14 @@ def test_a_job_that_is_too_near_its_deadline_for_a_window_runs_now(session: Sess
     )
     assert answer_now(session, parts, job.id) == "completed"
     assert doctor.examine(session, parts.settings) == []
+
+
+def test_a_job_past_its_last_ride_does_not_block_the_others(session: Session, parts: Parts, user: User) -> None:
+    """While the heartbeat is silent nobody takes it out of the queue: the claim leaves it out, so must the policy."""
+    _, *in_time = make_due_jobs(session, parts, user, 60, 36_000, 36_000)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles)
+    assert (view.state.queued, view.readiness.reason) == (2, "short")
+    assert {item.job_id for item in items_of(session, flush(session, parts))} == set(in_time)
 
 
 def test_at_its_cut_off_a_window_is_cancelled_and_what_is_due_runs_now(
@@ -240,7 +248,7 @@ def test_a_needed_by_that_makes_no_sense_is_refused_on_its_field(
     document = make_document(session, user)
     with pytest.raises(InvalidInput) as refused:
         jobs.create_jobs(
-            session, parts.settings, parts.profiles, user=user, profile_id="pdf_summary",
+            session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
             runs=[{"document": document.id, "executionMode": "batch", **values}],
         )  # fmt: skip
     assert words in refused.value.errors["needBy"]
@@ -249,7 +257,7 @@ def test_a_needed_by_that_makes_no_sense_is_refused_on_its_field(
 def test_a_run_that_runs_now_needs_no_deadline(session: Session, parts: Parts, user: User) -> None:
     document = make_document(session, user)
     [job_id] = jobs.create_jobs(
-        session, parts.settings, parts.profiles, user=user, profile_id="pdf_summary",
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
         runs=[{"document": document.id, "batchStrategy": "deadline", "needBy": "2120-01-01T00:00:00Z"}],
     )  # fmt: skip
     assert session.get_one(Job, job_id).need_by is None

@@ -27,14 +27,14 @@ from tests.factories import (
 )
 from tests.fakes import FakeProviderFiles
 from webapp.config import Settings
-from webapp.domain.answers import read_answer
+from webapp.domain.answers import LOST_KEY, read_answer
 from webapp.domain.batch_lines import read_line
 from webapp.domain.errors import DeniedFile, UnavailableService
 from webapp.domain.states import ExecutionMode, JobStatus, WindowStatus
 from webapp.domain.windows import MOST_DENIALS, Step
 from webapp.models import BatchItem, BatchWindow, Job, JobResult, LedgerEntry, Queue, User
 from webapp.parts import Parts
-from webapp.services import batch_ingest, batches, doctor, lifecycle, windows
+from webapp.services import batch_ingest, batches, doctor, ledger, lifecycle, windows
 from webapp.services import jobs as job_service
 from webapp.services.clock import clock
 from webapp.services.dispatch import start_attempt
@@ -306,8 +306,9 @@ def test_a_job_that_has_used_its_attempts_ends_and_says_why(
 def test_json_that_is_not_as_promised_is_paid_and_fails_the_job(session: Session, parts: Parts, user: User) -> None:
     values = {"text": "Fine.", "labels": "a, b", "executionMode": "batch"}
     job_ids = job_service.create_jobs(
-        session, parts.settings, parts.profiles, user=user, profile_id="text_classification", runs=[values] * 3
-    )
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="text_classification",
+        runs=[values] * 3,
+    )  # fmt: skip
     queue_id = session.scalars(select(Queue.id)).one()
     window = batches.open_window(
         session, parts.settings, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test"
@@ -687,3 +688,60 @@ def test_the_same_body_with_another_status_is_another_answer(
     assert ingest(session, parts, lease) == {"completed": 1, "missing": 2}
     assert attention(session, window) == f"{first.custom_id} has two different answers"
     assert [job.status for job in jobs(session, window)] == [JobStatus.COMPLETED, JobStatus.QUEUED, JobStatus.QUEUED]
+
+
+@pytest.mark.parametrize(
+    ("counts", "flagged"),
+    [
+        ({"total": 3, "completed": 3, "failed": 0}, True),
+        ({"total": 3, "completed": 2, "failed": 1}, True),
+        ({"total": 3, "completed": 2, "failed": 0}, False),  # both that it speaks of are there
+        ({"total": None, "completed": None, "failed": None}, False),  # Azure
+        ({"completed": "3", "failed": [1]}, False),
+        (None, False),
+    ],
+)
+def test_a_completed_batch_that_counts_more_than_its_files_hold_needs_attention(
+    session: Session, parts: Parts, window: BatchWindow, counts: Any, flagged: bool
+) -> None:
+    first, second, _ = items_of(session, window)
+    lease = end_batch(
+        session, parts, window, "completed", output=[output_line(first)], error_lines=[refused(second, 400)],
+        request_counts=counts,
+    )  # fmt: skip
+    assert ingest(session, parts, lease) == {"completed": 1, "failed": 1, "missing": 1}  # the counts decide nothing
+    said = "the provider counts 3 answers, its files have 2 lines"
+    assert attention(session, window) == (said if flagged else "")
+
+
+@pytest.mark.parametrize("counts", [{"completed": 3, "failed": 0}, {"completed": 3, "failed": 1}])
+def test_counts_that_lie_while_every_line_is_there_are_no_reason_to_look(
+    session: Session, parts: Parts, window: BatchWindow, counts: dict[str, int]
+) -> None:
+    """They say that all went well, or count an error as completed, too."""
+    first, second, third = items_of(session, window)
+    lease = end_batch(
+        session, parts, window, "completed", output=[output_line(first), output_line(second)],
+        error_lines=[refused(third, 0)], request_counts=counts,
+    )  # fmt: skip
+    ingest(session, parts, lease)
+    assert attention(session, window) == ""
+
+
+def test_a_cancelled_batch_counts_what_it_never_ran(session: Session, parts: Parts, window: BatchWindow) -> None:
+    line = output_line(items_of(session, window)[0])
+    counts = {"total": 3, "completed": 1, "failed": 2}
+    ingest(session, parts, end_batch(session, parts, window, "cancelled", output=[line], request_counts=counts))
+    assert attention(session, window) == ""
+
+
+def test_a_response_that_calls_itself_lost_is_paid_beside_the_answer_that_was(
+    session: Session, parts: Parts, window: BatchWindow
+) -> None:
+    """That word is the key of answers that never came."""
+    item = items_of(session, window)[0]
+    ledger.record_lost_answer(session, session.get_one(Job, item.job_id), clock(session))
+    session.commit()
+    line = output_line(item, response("- Here.", id=LOST_KEY))
+    ingest(session, parts, end_batch(session, parts, window, "completed", output=[line]))
+    assert paid(session) == [("answer_lost", None), ("answer", PAID)]

@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from tests.crowd import crowd
 from tests.factories import (
     answer_step,
     batch_object,
     end_batch,
     items_of,
+    make_queued_jobs,
     make_submitted_window,
     make_user,
     make_window,
@@ -28,9 +30,9 @@ from webapp.domain.answers import read_answer, transport_error
 from webapp.domain.errors import StaleLease, UnavailableService
 from webapp.domain.states import ItemOutcome, JobStatus, WindowStatus
 from webapp.domain.windows import MOST_CREATE_REFUSALS, MOST_DENIALS, Step
-from webapp.models import BatchWindow, Job, JobResult, LedgerEntry, Queue, StrayBatch
+from webapp.models import BatchWindow, Job, JobResult, LedgerEntry, Queue, StrayBatch, WindowEvent
 from webapp.parts import Parts
-from webapp.services import batch_files, batch_ingest, doctor, windows
+from webapp.services import batch_files, batch_ingest, batches, deadlines, doctor, windows
 from webapp.services.clock import clock
 
 
@@ -449,3 +451,48 @@ def test_a_denial_that_passes_costs_nothing(session: Session, parts: Parts, subm
     answer_step(session, parts, take_lease(session, parts, Step.POLL), batch_object(submitted, "in_progress"))
     session.refresh(submitted)
     assert (submitted.problems, submitted.provider_status) == (0, "in_progress")
+
+
+def test_jobs_of_several_windows_are_not_locked_against_the_order_of_others(session: Session, parts: Parts) -> None:
+    """One process ends two cancelled windows, whose jobs lie between each other; another takes due jobs out."""
+    tomorrow = clock(session) + timedelta(days=1)
+    queue_id, (first, second, third, fourth) = make_queued_jobs(
+        session, parts, make_user(session), 4, batchStrategy="deadline", needBy=tomorrow
+    )
+    for job_ids in ([first, fourth], [second, third]):
+        batches.open_window(
+            session, parts.settings, parts.profiles, queue_id=queue_id, job_ids=job_ids, actor="test"
+        )  # fmt: skip
+    session.execute(update(BatchWindow).values(cancel_requested_at=clock(session)))
+    due = Job.id.in_([second, third, fourth])
+    session.execute(update(Job).where(due).values(need_by=clock(session) + timedelta(minutes=1)))
+    session.commit()
+    session.execute(select(Job.id).where(Job.id == third).with_for_update())
+    with crowd(session) as others:
+        leaving = others.start(lambda own: deadlines.run_due_jobs_now(own, parts.settings))
+        others.wait_until_blocked(1)  # it has the second job and waits for the third
+        ending = others.start(windows.end_cancelled_unsent)
+        others.wait_until_blocked(2)  # it has had the fourth job and waits for the second
+        session.commit()
+    assert (leaving.result(), ending.result()) == (3, 2)
+    assert statuses(session) == ["queued", "created", "created", "created"]
+    assert doctor.examine(session, parts.settings) == []
+
+
+def test_two_who_end_cancelled_windows_at_once_end_each_once(session: Session, parts: Parts) -> None:
+    for email in ("a@example.org", "b@example.org"):
+        make_window(session, parts, make_user(session, email))
+    session.execute(update(BatchWindow).values(cancel_requested_at=clock(session)))
+    session.commit()
+    first = session.scalars(select(Job.id).order_by(Job.id).limit(1).with_for_update()).one()
+    with crowd(session) as others:
+        held_up = others.start(windows.end_cancelled_unsent)
+        others.wait_until_blocked(1)
+        other = others.start(windows.end_cancelled_unsent)
+        assert other.result() == 1  # the window that nobody is busy with
+        session.commit()
+    assert held_up.result() == 1
+    assert first
+    assert statuses(session) == ["queued"] * 6
+    ends = select(func.count()).where(WindowEvent.event == "settled")
+    assert session.scalar(ends) == 2

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.domain.answers import Usage, read_answer, transport_error
+from webapp.domain.answers import LOST_KEY, Usage, read_answer, transport_error
 from webapp.domain.batch_lines import read_line
 from webapp.domain.batch_objects import BatchObject, find_batch, validation_errors
 from webapp.domain.outputs import output_fault
@@ -34,6 +34,12 @@ def test_responses_and_chat_usage_mean_the_same() -> None:
     chat = {"usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}}
     expected = Usage(input_tokens=9, output_tokens=3, cached_input_tokens=4)
     assert read_answer(200, responses).usage == read_answer(200, chat).usage == expected
+
+
+@pytest.mark.parametrize("response_id", [LOST_KEY, "x" * 201, "", 7])
+def test_an_id_that_cannot_be_a_key_is_replaced_by_a_digest(response_id: Any) -> None:
+    answer = read_answer(200, {"id": response_id, "object": "response"})
+    assert (answer.response_id, len(answer.key)) == (None, 64)
 
 
 def test_a_chat_answer_is_read() -> None:

@@ -14,6 +14,7 @@ from webapp.domain.batch_objects import BatchObject
 from webapp.domain.errors import UnavailableService
 from webapp.models import Job
 from webapp.parts import Parts
+from webapp.services.audit import list_audit
 from webapp.services.invariants import INVARIANTS
 
 
@@ -80,3 +81,57 @@ def test_a_failed_create_alone_is_no_reason_to_worry(session: Session, parts: Pa
     refused = {"id": "batch_refused", "input_file_id": window.input_file_id, "status": "failed"}
     status, _ = run_doctor("--provider", batches=ProviderList(refused))
     assert status == 0
+
+
+def acknowledge(batch_id: str = "batch_ended", who: str = "admin@example.org", why: str = "a test") -> list[str]:
+    return ["--acknowledge", batch_id, "--as", who, "--reason", why]
+
+
+@pytest.fixture
+def strays(session: Session, parts: Parts) -> ProviderList:
+    """One batch that no window knows has ended, one still runs."""
+    make_user(session, "admin@example.org", role="admin")
+    window = make_submitted_window(session, parts, make_user(session))
+    twin = {"input_file_id": window.input_file_id}
+    counts = {"total": 3, "completed": 2, "failed": 1}
+    return ProviderList(
+        twin | {"id": "batch_ended", "status": "completed", "request_counts": counts},
+        twin | {"id": "batch_runs", "status": "in_progress"},
+    )
+
+
+def test_an_ended_stray_is_reported_until_an_administrator_has_looked_into_it(
+    session: Session, run_doctor: Any, strays: ProviderList
+) -> None:
+    strays.batches = strays.batches[:1]
+    status, said = run_doctor("--provider", batches=strays)
+    assert status == 1
+    assert "batch_ended of window 1: STRAY, completed with 2 answers, which were billed" in said
+    status, said = run_doctor(*acknowledge(), batches=strays)
+    assert status == 0
+    assert "batch_ended of window 1: acknowledged by admin@example.org: a test (completed with 2 answers" in said
+    assert run_doctor("--provider", batches=strays)[0] == 0
+    [deed] = list_audit(session, target="window:1")
+    assert (deed.action, deed.reason, deed.user.email) == ("acknowledge_stray", "a test", "admin@example.org")
+    assert deed.detail == {"providerBatch": "batch_ended", "status": "completed", "completed": 2}
+
+
+def test_a_stray_that_runs_keeps_the_status_at_1(run_doctor: Any, strays: ProviderList) -> None:
+    assert run_doctor(*acknowledge(), batches=strays)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (acknowledge("batch_runs"), "batch_runs still runs (in_progress): cancel it first."),
+        (acknowledge("batch_foreign"), "lists no batch batch_foreign of ours"),
+        (acknowledge(who="alice@example.org"), "There is no administrator alice@example.org."),
+        (acknowledge(why=" "), "Say why: it is kept in the audit log."),
+    ],
+)
+def test_what_cannot_be_acknowledged_is_refused_and_noted_nowhere(
+    session: Session, run_doctor: Any, strays: ProviderList, options: list[str], words: str
+) -> None:
+    status, said = run_doctor(*options, batches=strays)
+    assert (status, words in said) == (1, True)
+    assert list_audit(session) == []

@@ -11,17 +11,29 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_job, make_queued_jobs, make_user, make_window, response
+from tests.factories import (
+    PASSWORD,
+    end_batch,
+    items_of,
+    make_job,
+    make_queued_jobs,
+    make_submitted_window,
+    make_user,
+    make_window,
+    output_line,
+    response,
+)
 from tests.fakes import FakeN8n, FakeProviderFiles
 from webapp.domain.answers import read_answer
 from webapp.domain.profiles import load_profiles
 from webapp.gateways.pdf import PdfReader
 from webapp.models import Document, Job, JobRequest, User
 from webapp.parts import Parts
+from webapp.services import batch_ingest
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
 from webapp.services.registry import Profiles
@@ -382,6 +394,22 @@ def test_an_administrator_repeats_a_cancelled_job(alice: FlaskClient, session: S
     page = alice.post(f"/admin/jobs/{job.id}/retry", data={"reason": "by mistake"}, follow_redirects=True).text
     assert f"Job {job.id + 1} repeats this one." in page
     assert f'It repeats <a href="/jobs/{job.id}">' in alice.get(f"/jobs/{job.id + 1}").text
+
+
+def test_an_administrator_hears_how_many_jobs_of_a_window_could_not_be_repeated(
+    client: FlaskClient, session: Session, parts: Parts
+) -> None:
+    window = make_submitted_window(session, parts, make_user(session))
+    lines = [output_line(item, {"error": {"message": "bad"}}, 400) for item in items_of(session, window)]
+    lease = end_batch(session, parts, window, "completed", error_lines=lines)
+    batch_ingest.ingest_window(
+        session, parts.settings, parts.prices, parts.files, window_id=window.id, token=lease.token
+    )  # fmt: skip
+    session.execute(update(JobRequest).where(JobRequest.job_id == 1).values(body=None))
+    session.commit()
+    sign_in_admin(client, session)
+    page = client.post("/admin/windows/1/retry", data={"reason": "it was down"}, follow_redirects=True).text
+    assert "2 new jobs repeat what failed. 1 could not be repeated: The request of job 1 was deleted" in page
 
 
 def test_a_deadline_is_asked_for_on_its_field(alice: FlaskClient, session: Session) -> None:

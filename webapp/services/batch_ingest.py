@@ -96,6 +96,7 @@ def _download(
 
 def _apply_lines(run: Ingest, lines: Iterator[Line | None], keeper: LeaseKeeper) -> None:
     while chunk := list(islice(lines, CHUNK_LINES)):
+        run.lines += len(chunk)
         run.strange += ["a line that cannot be read"] * chunk.count(None)
         _apply_chunk(run, [line for line in chunk if line])
         keeper()

@@ -15,7 +15,7 @@ from sqlalchemy import and_, func, select, text
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
-from webapp.domain.batch_objects import validation_errors
+from webapp.domain.batch_objects import request_counts, validation_errors
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Output
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
@@ -48,6 +48,7 @@ class Ingest:
     provider_ms: int | None
     provider_got_it_at: datetime
     outputs: dict[int, Output] = field(default_factory=dict)  # by profile version
+    lines: int = 0  # in both files
     strange: list[str] = field(default_factory=list)  # lines that are not ours, or cannot be read
     lost_files: list[str] = field(default_factory=list)  # the provider no longer has them: answers may have been paid
 
@@ -167,9 +168,20 @@ def _attention(run: Ingest, window: BatchWindow, counts: Mapping[str, int]) -> s
     faults += [f"the provider no longer has {file_id}: what it answered there is lost" for file_id in run.lost_files]
     if window.provider_status == ProviderStatus.GONE:
         faults.append(f"the provider no longer knows {window.provider_batch_id}: what it answered is lost")
+    answered = _counted_as_answered(window)
+    if counts.get(ItemOutcome.MISSING) and run.lines < answered and not run.lost_files:
+        faults.append(f"the provider counts {answered} answers, its files have {run.lines} lines")
     if sum(counts.values()) != window.job_count:
         faults.append(f"{sum(counts.values())} of {window.job_count} items have an outcome")
     return "; ".join(faults) or None
+
+
+def _counted_as_answered(window: BatchWindow) -> int:
+    """Of a completed batch. A hint only: it may say that all went well while the error file has ten lines."""
+    if window.provider_status != ProviderStatus.COMPLETED:
+        return 0  # the others count what they never ran
+    said = request_counts(window.provider_batch)
+    return said.get("completed", 0) + said.get("failed", 0)
 
 
 def _doubled(run: Ingest) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, true
+from sqlalchemy import Select, case, func, or_, select, text, true
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -42,24 +42,16 @@ class QueueView:
 def list_queues(session: Session, settings: Settings, profiles: Profiles) -> list[QueueView]:
     """Every queue that has jobs waiting or is held, with the policy's judgement of it now."""
     now = clock(session)
-    oldest = _waiting(Queue.id).add_columns(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
-    oldest = oldest.join(JobRequest, JobRequest.job_id == Job.id).limit(1).lateral()
-    counted = select(func.count().label("n")).where(*_is_waiting(Queue.id)).lateral()
-    rows = session.execute(
-        select(Queue, counted.c.n, oldest.c.queued_at, oldest.c.has_ridden, oldest.c.most_input_tokens)
-        .select_from(Queue)
-        .join(oldest, true(), isouter=True)
-        .join(counted, true())
-        .where(or_(counted.c.n > 0, Queue.held_at.is_not(None)))
-        .order_by(Queue.id)
-    ).all()
+    statement = _waiting(settings, now)
+    is_listed = or_(statement.selected_columns.queued > 0, Queue.held_at.is_not(None))
+    rows = session.execute(statement.where(is_listed)).all()
     enqueued = _enqueued_tokens(session, settings)
     views = []
-    for queue, queued, queued_at, has_ridden, tokens in rows:
+    for queue, *found in rows:
+        waiting = Waiting(*found)
         size, wait = _limits(session, settings, profiles, queue)
-        waiting = Waiting(queued, queued_at, bool(has_ridden), tokens or 0)
         state = _state(settings, queue, size, wait, waiting, enqueued.get(queue.model, 0))
-        age = (now - queued_at).total_seconds() if queued_at else 0.0
+        age = (now - waiting.oldest_queued_at).total_seconds() if waiting.oldest_queued_at else 0.0
         views.append(QueueView(queue, state, age, readiness(state, now)))
     return views
 
@@ -67,7 +59,7 @@ def list_queues(session: Session, settings: Settings, profiles: Profiles) -> lis
 def has_ready_queue(session: Session, settings: Settings, profiles: Profiles) -> bool:
     """May a window be opened now? Each queue is counted no further than a full window."""
     now = clock(session)
-    waits = select(Job.id).where(*_is_waiting(Queue.id)).exists()
+    waits = select(Job.id).where(*_is_waiting()).exists()
     queues = session.scalars(select(Queue).where(waits)).all()
     return any(readiness(queue_state(session, settings, profiles, queue), now).ready for queue in queues)
 
@@ -76,7 +68,9 @@ def queue_state(session: Session, settings: Settings, profiles: Profiles, queue:
     """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
     size, wait = _limits(session, settings, profiles, queue)
     enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
-    return _state(settings, queue, size, wait, _count(session, queue, size), enqueued)
+    found = _waiting(settings, clock(session), at_most=size).where(Queue.id == queue.id)
+    row = session.execute(found).one_or_none()
+    return _state(settings, queue, size, wait, Waiting(*row[1:]) if row else Waiting(), enqueued)
 
 
 def open_window(
@@ -188,39 +182,66 @@ def _insert_items(
     ).one()  # fmt: skip
 
 
-def _is_waiting(queue_id: Any) -> tuple[Any, ...]:
-    return (Job.queue_id == queue_id, Job.status == JobStatus.QUEUED)
+def _is_waiting() -> tuple[Any, ...]:
+    return (Job.queue_id == Queue.id, Job.status == JobStatus.QUEUED)
 
 
-def _waiting(queue_id: Any) -> Any:
-    """The waiting jobs of a queue, oldest first (index ix_jobs_claim)."""
-    return select().where(*_is_waiting(queue_id)).order_by(Job.queued_at, Job.id)
+@dataclass(frozen=True)
+class Waiting:
+    """The jobs that wait in one queue."""
+
+    queued: int = 0
+    oldest_queued_at: datetime | None = None
+    has_ridden: bool = False  # the oldest has been in a window before
+    tokens: int = 0  # of the job that is claimed first: the oldest, or with a deadline the most urgent
+
+
+def _waiting(settings: Settings, now: datetime, at_most: int | None = None) -> Select[Any]:
+    """Each queue, and after it the columns of `Waiting`; `queued` is counted up to `at_most`.
+
+    One row of each index is read: ix_jobs_claim, and ix_jobs_claim_by_deadline from the first job that may still ride.
+    """
+    by_deadline = Queue.strategy == BatchStrategy.DEADLINE
+    may_ride = Job.need_by > settings.deadlines.past_last_ride(now)  # as the claim says; the others run now, soon
+    is_waiting = (*_is_waiting(), or_(~by_deadline, may_ride))
+    some = select(Job.id).where(*is_waiting).limit(at_most).correlate(Queue).subquery()
+    counted = select(func.count().label("queued")).select_from(some).correlate(Queue).lateral("counted")
+    oldest = (
+        select(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
+        .join(JobRequest, JobRequest.job_id == Job.id)
+        .where(*is_waiting)
+        .order_by(Job.queued_at, Job.id)
+        .limit(1)
+        .correlate(Queue)
+        .lateral("oldest")
+    )
+    urgent = (
+        select(JobRequest.most_input_tokens)
+        .join(Job, JobRequest.job_id == Job.id)
+        .where(*_is_waiting(), by_deadline, may_ride)
+        .order_by(Job.need_by, Job.queued_at, Job.id)
+        .limit(1)
+        .correlate(Queue)
+        .lateral("urgent")
+    )
+    first = case((by_deadline, urgent.c.most_input_tokens), else_=oldest.c.most_input_tokens)
+    return (
+        select(
+            Queue, counted.c.queued, oldest.c.queued_at, func.coalesce(oldest.c.has_ridden, False).label("has_ridden"),
+            func.coalesce(first, 0).label("tokens"),
+        )
+        .select_from(Queue)
+        .join(counted, true())
+        .join(oldest, true(), isouter=True)
+        .join(urgent, true(), isouter=True)
+        .order_by(Queue.id)
+    )  # fmt: skip
 
 
 def _limits(session: Session, settings: Settings, profiles: Profiles, queue: Queue) -> tuple[int, int]:
     """(jobs in a full window, seconds that the oldest may wait): the profile's, else the settings'."""
     batch = profiles.live(session, queue.profile_id).batch
     return batch.max_batch_size or settings.max_batch_size, batch.max_wait_seconds or settings.max_wait_seconds
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The jobs that wait in one queue: how many, and what is known of the oldest."""
-
-    queued: int
-    oldest_queued_at: datetime | None = None
-    has_ridden: bool = False
-    tokens: int = 0
-
-
-def _count(session: Session, queue: Queue, size: int) -> Waiting:
-    oldest = session.execute(
-        _waiting(queue.id).add_columns(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
-        .join(JobRequest, JobRequest.job_id == Job.id).limit(1)
-    ).one_or_none()  # fmt: skip
-    some = select(Job.id).where(*_is_waiting(queue.id)).limit(size).subquery()
-    queued = session.execute(select(func.count()).select_from(some)).scalar_one()
-    return Waiting(queued, *oldest) if oldest else Waiting(queued)
 
 
 def _state(settings: Settings, queue: Queue, size: int, wait: int, waiting: Waiting, enqueued: int) -> QueueState:

@@ -5,7 +5,7 @@ A hold and a cancelling are wishes on the row; what follows from them is the win
 
 from __future__ import annotations
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from webapp.config import Settings
@@ -86,22 +86,26 @@ def retry_job(session: Session, job_id: int, *, user: User, reason: str) -> int:
 
     Raises NotFound, InvalidInput or InvalidMove.
     """
-    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-    job = jobs.get_job(session, job_id, user_id=None)
+    locked = session.execute(select(Job.id).where(Job.id == job_id).with_for_update()).scalar_one_or_none()
+    if locked is None:
+        raise NotFound
     under_way = select(Job.id).where(Job.retry_of == job_id, Job.finished_at.is_(None)).limit(1)
     if (other := session.execute(under_way).scalar_one_or_none()) is not None:
         raise _moved_on(session, f"Job {other} repeats it already.")
-    [new_id] = jobs.retry_jobs(session, [job], actor=f"user:{user.id}")
+    repeated = jobs.retry_jobs(session, [job_id], actor=f"user:{user.id}")
+    if repeated.left_out:
+        raise _moved_on(session, repeated.left_out[job_id])
+    [new_id] = repeated.new_ids
     audit(session, user, "retry_job", f"job:{job_id}", reason, {"newJob": new_id})
     session.commit()
     return new_id
 
 
-def retry_window(session: Session, window_id: int, *, user: User, reason: str) -> list[int]:
-    """Repeat every job that failed or expired in this window and was not repeated yet. Commits. Returns the new ids.
+def retry_window(session: Session, window_id: int, *, user: User, reason: str) -> jobs.Repeated:
+    """Repeat every job that failed or expired in this window and was not repeated yet. Commits.
 
-    A job that cannot be repeated (its request was deleted) is left out. Raises NotFound, InvalidInput, or InvalidMove
-    when there is none.
+    A job that cannot be repeated is left out. Raises NotFound, InvalidInput, or InvalidMove when there is none that
+    can.
     """
     if session.get(BatchWindow, window_id) is None:
         raise NotFound(f"There is no window {window_id}.")
@@ -116,20 +120,21 @@ def retry_window(session: Session, window_id: int, *, user: User, reason: str) -
         .order_by(Job.id)
         .with_for_update(of=Job)
     ).all()  # fmt: skip
-    repeated = aliased(Job)
+    again = aliased(Job)
     failed = session.scalars(
-        select(Job).where(Job.id.in_(locked), ~exists().where(repeated.retry_of == Job.id)).order_by(Job.id)
-    ).all()
+        select(Job.id)
+        .where(Job.id == func.any(list(locked)), ~exists().where(again.retry_of == Job.id))
+        .order_by(Job.id)
+    ).all()  # fmt: skip
     if not failed:
         raise _moved_on(session, "No job of this window failed that was not repeated already.")
-    obstacles = {job.id: jobs.why_not_repeatable(session, job) for job in failed}
-    if all(obstacles.values()):
-        raise _moved_on(session, str(obstacles[failed[0].id]))
-    new_ids = jobs.retry_jobs(session, [job for job in failed if not obstacles[job.id]], actor=f"user:{user.id}")
-    left_out = [job_id for job_id, obstacle in obstacles.items() if obstacle]
-    audit(session, user, "retry_window", f"window:{window_id}", reason, {"repeated": len(new_ids), "leftOut": left_out})
+    repeated = jobs.retry_jobs(session, failed, actor=f"user:{user.id}")
+    if not repeated.new_ids:
+        raise _moved_on(session, repeated.left_out[failed[0]])
+    detail = {"repeated": len(repeated.new_ids), "leftOut": list(repeated.left_out)}
+    audit(session, user, "retry_window", f"window:{window_id}", reason, detail)
     session.commit()
-    return new_ids
+    return repeated
 
 
 def _moved_on(session: Session, message: str) -> InvalidMove:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.batch_objects import request_counts
+from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_AT_PROVIDER
 from webapp.gateways.provider_batches import ProviderBatches
-from webapp.models import BatchWindow
+from webapp.models import AuditEvent, BatchWindow, User
+from webapp.services.audit import audit
 from webapp.services.clock import clock
 from webapp.services.invariants import INVARIANTS
 from webapp.services.ledger import LOST_KEY
 
 MOST_SHOWN = 20
+ACKNOWLEDGE = "acknowledge_stray"  # the audit's word
 HEARTBEAT_PATIENCE = timedelta(minutes=1)
 N8N_PATIENCE = timedelta(minutes=15)
 
@@ -52,6 +56,8 @@ class Stray:
     provider_batch_id: str
     window_id: int
     status: str  # the provider's word
+    completed: int | None  # answers, as the provider counts them; None if it does not say
+    acknowledged: str | None = None  # who has looked into it, and why that is enough
 
     @property
     def is_harmless(self) -> bool:
@@ -62,6 +68,21 @@ class Stray:
     def is_running(self) -> bool:
         return self.status not in TERMINAL_AT_PROVIDER
 
+    @property
+    def is_settled(self) -> bool:
+        """Nobody has to do anything about it any more."""
+        return self.is_harmless or (not self.is_running and self.acknowledged is not None)
+
+    @property
+    def words(self) -> str:
+        if self.is_harmless:
+            return "failed unbilled"
+        if self.is_running:
+            return f"STRAY, {self.status}: it may be billed"
+        answers = "an unknown number of" if self.completed is None else self.completed
+        billed = f"{self.status} with {answers} answers, which were billed and are in no ledger entry"
+        return f"acknowledged by {self.acknowledged} ({billed})" if self.acknowledged else f"STRAY, {billed}"
+
 
 def find_strays(session: Session, batches: ProviderBatches) -> list[Stray]:
     """Compare the provider's list with our windows. Raises UnavailableService."""
@@ -71,11 +92,46 @@ def find_strays(session: Session, batches: ProviderBatches) -> list[Stray]:
     ).all()  # fmt: skip
     session.rollback()  # no network call inside a transaction
     known = {row.input_file_id: row for row in ours}
-    return [
-        Stray(batch.id, known[batch.input_file_id].id, batch.status)
+    strays = [
+        Stray(batch.id, known[batch.input_file_id].id, batch.status, request_counts(batch.raw).get("completed"))
         for batch in batches.list_since(_first(row.opened_at for row in ours))
         if batch.input_file_id in known and batch.id != known[batch.input_file_id].provider_batch_id
     ]
+    acknowledged = _acknowledged(session)
+    session.rollback()
+    return [replace(stray, acknowledged=acknowledged.get(stray.provider_batch_id)) for stray in strays]
+
+
+def acknowledge_stray(
+    session: Session, batches: ProviderBatches, provider_batch_id: str, *, admin_email: str, reason: str
+) -> None:
+    """Note in the audit log that an administrator has looked into a stray that has ended. Commits.
+
+    Raises NotFound, InvalidInput, UnavailableService, or InvalidMove when it still runs.
+    """
+    stray = next((one for one in find_strays(session, batches) if one.provider_batch_id == provider_batch_id), None)
+    if stray is None:
+        raise NotFound(f"The provider lists no batch {provider_batch_id} of ours that no window knows.")
+    if stray.is_running:
+        raise InvalidMove(f"{provider_batch_id} still runs ({stray.status}): cancel it first.")
+    is_meant = (func.lower(User.email) == admin_email.strip().lower(), User.role == "admin")
+    admin = session.scalars(select(User).where(*is_meant)).one_or_none()
+    if admin is None:
+        raise NotFound(f"There is no administrator {admin_email}.")
+    detail = {"providerBatch": provider_batch_id, "status": stray.status, "completed": stray.completed}
+    audit(session, admin, ACKNOWLEDGE, f"window:{stray.window_id}", reason, detail)
+    session.commit()
+
+
+def _acknowledged(session: Session) -> dict[str, str]:
+    """{provider batch: who acknowledged it, and why}"""
+    rows = session.execute(
+        select(AuditEvent.detail["providerBatch"].astext, User.email, AuditEvent.reason)
+        .join(User, User.id == AuditEvent.user_id)
+        .where(AuditEvent.action == ACKNOWLEDGE)
+        .order_by(AuditEvent.id)
+    )
+    return {batch_id: f"{email}: {reason}" for batch_id, email, reason in rows}
 
 
 def _first(moments: Iterable[datetime]) -> datetime | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, case, func, insert, select, update
+from sqlalchemy import and_, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -40,6 +40,33 @@ def insert_job(
     job_id = session.execute(insert(Job).values(**row).returning(Job.id)).scalar_one()
     _write_events(session, [(job_id, None, 1)], status, now, actor, reason)
     return job_id
+
+
+def insert_repeats(session: Session, job_ids: Sequence[int], *, now: datetime, actor: str) -> list[int]:
+    """Store a new job in its first state for each of these; returns the new ids, in order of the old ones.
+
+    What belongs to a job in other tables is the caller's to copy.
+    """
+    return list(
+        session.scalars(
+            text("""
+                WITH made AS (
+                    INSERT INTO jobs (user_id, profile_id, profile_version_id, execution_mode, batch_strategy, queue_id,
+                                      inputs, need_by, retry_of, created_at, status, queued_at)
+                    SELECT user_id, profile_id, profile_version_id, execution_mode, batch_strategy, queue_id, inputs,
+                           need_by, id, :now, CASE execution_mode WHEN 'sync' THEN 'created' ELSE 'queued' END,
+                           CASE execution_mode WHEN 'sync' THEN NULL ELSE CAST(:now AS timestamptz) END
+                    FROM jobs WHERE id = ANY(CAST(:job_ids AS bigint[])) ORDER BY id
+                    RETURNING id, retry_of, status
+                ), told AS (
+                    INSERT INTO job_events (job_id, at, to_status, actor, reason, attempt)
+                    SELECT id, :now, status, :actor, 'job ' || retry_of || ' is repeated', 1 FROM made ORDER BY id
+                )
+                SELECT id FROM made ORDER BY retry_of
+            """),
+            {"job_ids": list(job_ids), "now": now, "actor": actor},
+        )
+    )  # fmt: skip
 
 
 def move_job(

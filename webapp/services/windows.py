@@ -168,16 +168,22 @@ def end_unsent(session: Session, window: BatchWindow, target: WindowStatus, mess
 
 
 def end_cancelled_unsent(session: Session) -> int:
-    """End the windows that were cancelled before the provider had them. Commits. Returns how many."""
-    now = clock(session)
-    windows = session.scalars(
-        select(BatchWindow).where(IS_TO_END_UNSENT).with_for_update(skip_locked=True, of=BatchWindow)
-        .execution_options(populate_existing=True)
-    ).all()  # fmt: skip
-    for window in windows:
+    """End the windows that were cancelled before the provider had them. Commits. Returns how many.
+
+    Each is a commit of its own: jobs are locked in the order of their ids, as everywhere, which those of two windows
+    together are not.
+    """
+    now, ended = clock(session), 0
+    first = (
+        select(BatchWindow).where(IS_TO_END_UNSENT).order_by(BatchWindow.id).limit(1)
+        .with_for_update(skip_locked=True, of=BatchWindow).execution_options(populate_existing=True)
+    )  # fmt: skip
+    while window := session.scalars(first).one_or_none():
         end_unsent(session, window, WindowStatus.CANCELLED, CANCELLED_UNSENT, now=now)
+        session.commit()
+        ended += 1
     session.commit()
-    return len(windows)
+    return ended
 
 
 def apply_answer(
