@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from devstack import postgres
 from devstack.stack import Stack
-from tests.fakes import FakeN8n, FakeProviderFiles
+from tests.fakes import FakeN8n, FakeProviderFiles, FakeProviderModels
 from webapp import create_app
 from webapp.config import Settings
 from webapp.extensions import db
@@ -87,7 +87,7 @@ def files() -> FakeProviderFiles:
 
 @pytest.fixture
 def parts(settings: Settings, n8n: FakeN8n, files: FakeProviderFiles) -> Parts:
-    return replace(build_parts(settings), n8n=n8n, files=files)
+    return replace(build_parts(settings), n8n=n8n, files=files, models=FakeProviderModels())
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from webapp.domain.answers import read_answer
 from webapp.domain.windows import Step
 from webapp.models import BatchItem, BatchWindow, Document, Job, Queue, User
 from webapp.parts import Parts
-from webapp.services import accounts, batch_files, batches, jobs, windows
+from webapp.services import accounts, batch_files, batches, benchmarks, jobs, windows
+from webapp.services.benchmark_plans import Wish
 
 PASSWORD = "correct horse battery"
 TEXT = "Sluices let water through. A gate is opened when enough has been collected."
@@ -36,13 +37,21 @@ def make_document(session: Session, user: User, text: str = TEXT) -> Document:
 def make_jobs(session: Session, parts: Parts, user: User, count: int, **values: Any) -> list[int]:
     document = make_document(session, user)
     return jobs.create_jobs(
-        session, parts.settings, parts.profiles, user=user, profile_id="pdf_summary",
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
         runs=[{"document": document.id, **values}] * count,
     )  # fmt: skip
 
 
 def make_job(session: Session, parts: Parts, user: User, **values: Any) -> Job:
     return session.get_one(Job, make_jobs(session, parts, user, 1, **values)[0])
+
+
+def make_benchmark(session: Session, parts: Parts, user: User, *tiers: str, **changes: Any) -> int:
+    """A run of two jobs a step, in both modes, whose documents need not be read; returns its id."""
+    values: dict[str, Any] = {"modes": ["sync", "batch"], "jobs_per_step": 2, "repetitions": 1, **changes}
+    documents = {tier: make_document(session, user).id for tier in tiers or ("S",)}
+    wish = Wish(profile_id="pdf_summary", tiers=["S"], documents=[], **values)
+    return benchmarks.start_run(session, parts.profiles, user=user, wish=wish, tiers=documents)
 
 
 def make_queued_jobs(session: Session, parts: Parts, user: User, count: int, **values: Any) -> tuple[int, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,16 @@ class FakeProviderFiles:
 
     def delete(self, file_id: str) -> None:
         self.deleted.append(file_id)
+
+
+class FakeProviderModels:
+    """The provider's list of models."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.announced: dict[str, date | None] = {"gpt-6-luna": None}
+
+    def shutdowns(self) -> dict[str, date | None]:
+        if self.is_down:
+            raise UnavailableService("The provider did not list its models: connection refused")
+        return self.announced

@@ -9,12 +9,15 @@ import threading
 import click
 from flask import Flask
 
-from webapp.domain.errors import InvalidInput, UnavailableService
+from webapp.cli_benchmark import benchmark
+from webapp.cli_simulate import simulate
+from webapp.domain.errors import InvalidInput, SluiceError, UnavailableService
 from webapp.domain.profiles import profile_schema
 from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import accounts, doctor, heartbeat
 from webapp.services.invariants import INVARIANTS
+from webapp.services.price_check import check_prices
 
 
 def register(app: Flask) -> None:
@@ -22,6 +25,9 @@ def register(app: Flask) -> None:
     app.cli.add_command(create_admin)
     app.cli.add_command(examine)
     app.cli.add_command(profiles_group)
+    app.cli.add_command(prices_group)
+    app.cli.add_command(simulate)
+    app.cli.add_command(benchmark)
 
 
 @click.command("heartbeat")
@@ -48,8 +54,13 @@ def create_admin(email: str) -> None:
 @click.command("doctor")
 @click.option("--provider", is_flag=True, help="Compare the provider's list of batches with ours, too.")
 @click.option("--cancel-strays", is_flag=True, help="With --provider: cancel running batches that no window knows.")
-def examine(provider: bool, cancel_strays: bool) -> None:
-    """Check every invariant over the whole database. Exit status 1 if one does not hold."""
+@click.option("--acknowledge", metavar="BATCH", help="With --provider: somebody has looked into this ended one.")
+@click.option("--as", "admin_email", metavar="EMAIL", default="", help="With --acknowledge: the administrator.")
+@click.option("--reason", default="", help="With --acknowledge: why that is enough. Both go into the audit log.")
+def examine(provider: bool, cancel_strays: bool, acknowledge: str | None, admin_email: str, reason: str) -> None:
+    """Check every invariant over the whole database. Exit status 1 if one does not hold, or a batch is stray."""
+    if acknowledge:
+        _acknowledge(acknowledge, admin_email, reason)
     findings = doctor.examine(db.session(), parts().settings)
     for finding in findings:
         click.echo(f"BROKEN {finding.name}: {finding.holds}\n  {finding.broken_by}")
@@ -58,18 +69,17 @@ def examine(provider: bool, cancel_strays: bool) -> None:
             click.echo(f"  and {finding.count - len(finding.what)} more")
     click.echo(f"{len(INVARIANTS) - len(findings)} of {len(INVARIANTS)} invariants hold.")
     is_well = not findings
-    if provider or cancel_strays:
+    if provider or cancel_strays or acknowledge:
         is_well = _look_for_strays(cancel_strays) and is_well
     if not is_well:
         raise SystemExit(1)
 
 
 def _look_for_strays(cancel: bool) -> bool:
-    """Print the provider batches that no window knows; True when none of them may cost anything."""
+    """Print the provider batches that no window knows; True when nobody has to do anything about them."""
     strays = doctor.find_strays(db.session(), parts().batches)
     for stray in strays:
-        words = "failed unbilled" if stray.is_harmless else f"STRAY, {stray.status}: it may be billed"
-        click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {words}")
+        click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {stray.words}")
         if cancel and stray.is_running:
             try:
                 parts().batches.cancel(stray.provider_batch_id)
@@ -77,7 +87,18 @@ def _look_for_strays(cancel: bool) -> bool:
             except UnavailableService as error:
                 click.echo(f"  {error.message}")
     click.echo(f"{len(strays)} provider batches that no window knows.")
-    return all(stray.is_harmless for stray in strays)
+    return all(stray.is_settled for stray in strays)
+
+
+def _acknowledge(provider_batch_id: str, admin_email: str, reason: str) -> None:
+    try:
+        doctor.acknowledge_stray(
+            db.session(), parts().batches, provider_batch_id, admin_email=admin_email, reason=reason
+        )
+    except InvalidInput as error:
+        raise click.ClickException(" ".join(error.errors.values())) from error
+    except SluiceError as error:
+        raise click.ClickException(error.message) from error
 
 
 @click.group("profiles")
@@ -97,3 +118,20 @@ def check_profiles() -> None:
     for profile in parts().profiles:
         modes = " and ".join(profile.execution_modes)
         click.echo(f"{profile.id}: {profile.name} ({profile.status}; {modes})")
+
+
+@click.group("prices")
+def prices_group() -> None:
+    """Look at the price list."""
+
+
+@prices_group.command("check")
+def check_price_list() -> None:
+    """Say what is wrong with the price list, or will be. Exit status 1 if something is wrong."""
+    findings = check_prices(db.session(), parts().settings, parts().profiles, parts().prices)
+    for finding in findings:
+        click.echo(f"{'WRONG' if finding.is_wrong else 'note '} {finding.sentence}")
+    wrong = sum(finding.is_wrong for finding in findings)
+    click.echo(f"{sum(1 for _ in parts().prices)} entries in the price list, {wrong} things wrong.")
+    if wrong:
+        raise SystemExit(1)

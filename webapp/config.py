@@ -43,6 +43,7 @@ class Settings(BaseModel):
     storage_dir: Path
     profiles_dir: Path = ROOT / "profiles"
     prices_file: Path = ROOT / "prices.json"
+    price_overrides_file: Path | None = None
     time_zone: str = "UTC"
 
     # Secrets

@@ -103,6 +103,13 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "provider_models",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("shutdown_on", sa.Date(), nullable=True),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_provider_models")),
+    )
+    op.create_table(
         "benchmark_runs",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("user_id", sa.BigInteger(), nullable=False),
@@ -146,7 +153,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("benchmark_samples", "benchmark_runs", "budgets", "roll_ups", "cost_hours"):
+    for table in ("benchmark_samples", "benchmark_runs", "provider_models", "budgets", "roll_ups", "cost_hours"):
         op.drop_table(table)
     for index in JOB_INDEXES:
         op.drop_index(index, "jobs")

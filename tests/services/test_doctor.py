@@ -23,7 +23,7 @@ from tests.factories import (
 from webapp.domain.batch_objects import BatchObject
 from webapp.models import BatchWindow
 from webapp.parts import Parts
-from webapp.services import batch_ingest, doctor
+from webapp.services import batch_ingest, costs, doctor
 from webapp.services.invariants import INVARIANTS
 
 OLD = "now() - interval '1 day'"
@@ -37,10 +37,11 @@ SABOTAGE = {
     "items_close": "UPDATE batch_items SET outcome = NULL WHERE outcome = 'completed'",
     "sum_closes": "UPDATE batch_windows SET job_count = job_count + 1 WHERE status = 'completed'",
     "result_is_paid": "DELETE FROM ledger WHERE id = (SELECT min(id) FROM ledger)",
-    "paid_once": "INSERT INTO ledger (job_id, attempt, answer_key, reason, user_id, profile_id, execution_mode, answered_at, "
-    "recorded_at) SELECT job_id, 7, answer_key, 'discarded', user_id, profile_id, 'batch', now(), now() "
+    "paid_once": "INSERT INTO ledger (job_id, attempt, answer_key, reason, user_id, profile_id, execution_mode, "
+    "answered_at, recorded_at) SELECT job_id, 7, answer_key, 'discarded', user_id, profile_id, 'batch', now(), now() "
     "FROM ledger LIMIT 1",
     "amounts_are_sums": "UPDATE ledger SET amount = amount * 2",
+    "roll_ups_are_sums": "UPDATE cost_hours SET amount = amount * 2",
     "one_batch": "UPDATE batch_windows SET input_file_id = 'file-1'",
     "attempt_is_owned": "UPDATE jobs SET status = 'processing' WHERE status = 'created'",
     "leases_end": f"UPDATE jobs SET status = 'processing', execution_id = 'e', lease_until = {OLD} "
@@ -69,6 +70,7 @@ def lived_in(session: Session, parts: Parts) -> BatchWindow:
     make_window(session, parts, user)
     make_queued_jobs(session, parts, user, 2)
     make_job(session, parts, user)
+    costs.roll_up(session)
     return window
 
 

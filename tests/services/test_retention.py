@@ -162,7 +162,7 @@ def test_nobody_can_use_a_document_that_was_withdrawn(session: Session, parts: P
     delete_due(session, parts)
     with pytest.raises(InvalidInput, match="not right"):
         jobs.create_jobs(
-            session, parts.settings, parts.profiles, user=user, profile_id="pdf_summary",
+            session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
             runs=[{"document": document.id}],
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
-from tests.factories import PASSWORD, make_user, make_window
+from tests.factories import PASSWORD, make_benchmark, make_user, make_window
 from webapp.parts import Parts
 
 SIGN_IN = 302
@@ -22,6 +22,7 @@ TABLE = {
     ("GET", "/jobs"): (SIGN_IN, 200, 200, 200),
     ("GET", "/jobs/new"): (SIGN_IN, 200, 200, 200),
     ("POST", "/jobs/new"): (SIGN_IN, 404, 404, 404),
+    ("POST", "/jobs/estimate"): (SIGN_IN, 404, 404, 404),
     ("GET", "/jobs/<int:job_id>"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/status"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/result"): (SIGN_IN, 404, 303, 303),
@@ -39,6 +40,26 @@ TABLE = {
     ("POST", "/admin/queues/<int:queue_id>/flush"): (404, 404, 404, 303),
     ("POST", "/admin/jobs/<int:job_id>/retry"): (404, 404, 404, 303),
     ("GET", "/admin/audit"): (404, 404, 404, 200),
+    ("GET", "/admin/costs"): (404, 404, 404, 200),
+    ("GET", "/admin/budgets"): (404, 404, 404, 200),
+    ("POST", "/admin/budgets"): (404, 404, 404, 422),
+    ("POST", "/admin/budgets/<int:budget_id>/remove"): (404, 404, 404, 303),
+    ("GET", "/admin/simulate"): (404, 404, 404, 200),
+    ("GET", "/admin/simulate/chart.json"): (404, 404, 404, 422),
+    ("GET", "/admin/costs/entries.csv"): (404, 404, 404, 200),
+    ("GET", "/admin/costs/<dimension>.csv"): (404, 404, 404, 200),
+    ("GET", "/admin/costs/chart/<dimension>.json"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks"): (404, 404, 404, 200),
+    ("POST", "/admin/benchmarks"): (404, 404, 404, 422),
+    ("POST", "/admin/benchmarks/estimate"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/compare"): (404, 404, 404, 303),
+    ("GET", "/admin/benchmarks/<int:run_id>"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/<int:run_id>.json"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/<int:run_id>/status"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/<int:run_id>/chart/<name>.json"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/<int:run_id>/summary.csv"): (404, 404, 404, 200),
+    ("GET", "/admin/benchmarks/<int:run_id>/samples.csv"): (404, 404, 404, 200),
+    ("POST", "/admin/benchmarks/<int:run_id>/cancel"): (404, 404, 404, 303),
     ("POST", "/api/v1/jobs"): (401, 401, 401, 401),  # a session counts for nothing there
     ("GET", "/api/v1/jobs/<int:job_id>"): (401, 401, 401, 401),
     ("POST", "/login"): (422, 422, 422, 422),
@@ -55,6 +76,7 @@ def job_of_owner(session: Session, parts: Parts) -> int:
         user = make_user(session, f"{name}@example.org", role="admin" if name == "admin" else "user")
         if name == "owner":
             make_window(session, parts, user)
+            make_benchmark(session, parts, user)
     return 1
 
 
@@ -63,10 +85,11 @@ def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, p
     for (method, rule), expected in TABLE.items():
         if person != "anonymous":
             client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
-        path = rule.replace("<int:token_id>", "999")
-        for name in ("job", "window", "queue"):
+        path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
+        path = path.replace("<name>", "cost")
+        for name in ("job", "window", "queue", "run"):
             path = path.replace(f"<int:{name}_id>", "1")
-        found = client.open(path, method=method).status_code
+        found = client.open(path, method=method, buffered=True).status_code
         assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"
 
 

@@ -18,6 +18,7 @@ NEVER_RETRY_CODES = frozenset({"insufficient_quota", "invalid_api_key"})
 NEVER_SENT_CODES = frozenset({"ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"})  # Node's words
 MAX_RETRY_AFTER_SECONDS = 3600.0
 MOST_COUNTED = 10**10
+LOST_KEY = "lost"  # the key of an answer that never came: no other answer has it
 MAX_ID = 200
 
 
@@ -240,8 +241,8 @@ def _text(value: Any) -> str | None:
 
 
 def _id(value: Any) -> str | None:
-    """A response id; one that is too long to be a key in the database is none."""
-    return _text(value) if isinstance(value, str) and len(value) <= MAX_ID else None
+    """A response id; one that cannot be a key in the database (too long, or LOST_KEY) is none."""
+    return _text(value) if isinstance(value, str) and len(value) <= MAX_ID and value != LOST_KEY else None
 
 
 def _whole(value: Any) -> int | None:

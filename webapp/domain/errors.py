@@ -47,6 +47,10 @@ class InvalidMove(SluiceError):
     """The job or window has moved on, so this cannot be done any more."""
 
 
+class OverBudget(SluiceError):
+    """This may cost more than is left of a budget."""
+
+
 class InsufficientJobs(SluiceError):
     """Not enough jobs are queued to open a window."""
 

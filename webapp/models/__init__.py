@@ -6,12 +6,19 @@ from webapp.models.benchmark import BenchmarkRun, BenchmarkSample, BenchmarkStat
 from webapp.models.document import Document
 from webapp.models.job import Job, JobAnswer, JobDocument, JobEvent, JobRequest, JobResult, ProfileVersion
 from webapp.models.ledger import Budget, CostHour, LedgerEntry, RollUp
-from webapp.models.operation import AuditEvent, ClockOffset, ExecutionFailure, Heartbeat, RetentionReceipt
+from webapp.models.operation import (
+    AuditEvent,
+    ClockOffset,
+    ExecutionFailure,
+    Heartbeat,
+    ProviderModel,
+    RetentionReceipt,
+)
 from webapp.models.user import ApiToken, User
 
 __all__ = [
-    "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "BenchmarkRun", "BenchmarkSample", "BenchmarkStatus",
-    "Budget", "ClockOffset", "CostHour", "Document", "ExecutionFailure", "Heartbeat", "Job", "JobAnswer", "JobDocument",
-    "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion", "Queue", "RetentionReceipt", "RollUp",
-    "StrayBatch", "User", "WindowEvent",
+    "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "BenchmarkRun", "BenchmarkSample",
+    "BenchmarkStatus", "Budget", "ClockOffset", "CostHour", "Document", "ExecutionFailure", "Heartbeat", "Job",
+    "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion",
+    "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "StrayBatch", "User", "WindowEvent",
 ]  # fmt: skip

@@ -64,7 +64,7 @@ class CostHour(Base):
     cached_input_tokens: Mapped[BigInt]
     output_tokens: Mapped[BigInt]
     amount: Mapped[Decimal] = mapped_column(Usd)  # USD; of the entries whose amount is known
-    sync_amount: Mapped[Decimal] = mapped_column(Usd)  # USD; of the same, but those without a sync price
+    sync_amount: Mapped[Decimal] = mapped_column(Usd)  # USD; one without a sync price counts with its amount
 
     __table_args__ = (
         Index("ix_cost_hours_user", "user_id", "hour"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -40,8 +40,8 @@ class AuditEvent(Base):
     id: Mapped[Id]
     at: Mapped[datetime]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
-    action: Mapped[str]  # hold_queue | resume_queue | flush_queue | cancel_window | retry_job | retry_window
-    target: Mapped[str]  # queue:<id> | window:<id> | job:<id>
+    action: Mapped[str]  # what was done: hold_queue, set_budget, cancel_benchmark …
+    target: Mapped[str]  # queue:<id>, window:<id>, job:<id>, budget:<id>, benchmark:<id>
     reason: Mapped[str]
     detail: Mapped[Json | None] = mapped_column()
 
@@ -59,6 +59,16 @@ class RetentionReceipt(Base):
     deleted_at: Mapped[datetime]
 
     __table_args__ = (UniqueConstraint("kind", "target"),)
+
+
+class ProviderModel(Base):
+    """What the provider said of its models when it was last asked."""
+
+    __tablename__ = "provider_models"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    shutdown_on: Mapped[date | None]
+    seen_at: Mapped[datetime]
 
 
 class ClockOffset(Base):

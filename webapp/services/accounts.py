@@ -76,6 +76,18 @@ def ensure_admin(session: Session, email: str, password: str) -> bool:
     return False
 
 
+def find_admin(session: Session, email: str | None) -> User:
+    """The admin with this e-mail, or without one the only admin. Raises InvalidInput."""
+    statement = select(User).where(User.role == "admin", User.is_enabled)
+    if email:
+        statement = statement.where(func.lower(User.email) == email.strip().lower())
+    found = session.scalars(statement.order_by(User.id).limit(2)).all()
+    if len(found) != 1:
+        said = f"There is no admin {email}." if email else "Say which admin: there is none, or more than one."
+        raise InvalidInput({"email": said})
+    return found[0]
+
+
 def load_session_user(session: Session, session_id: str) -> User | None:
     """The user that a session cookie names (`<id>.<epoch>`), unless the epoch has moved on."""
     user_id, _, epoch = session_id.partition(".")

@@ -20,11 +20,13 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.errors import UnavailableService
+from webapp.domain.pricing import PriceList
 from webapp.gateways.n8n import N8n
 from webapp.gateways.provider_files import ProviderFiles
+from webapp.gateways.provider_models import ProviderModels
 from webapp.gateways.storage import Storage
 from webapp.models import Heartbeat
-from webapp.services import retention
+from webapp.services import benchmarks, costs, retention, shutdowns
 from webapp.services.batches import has_ready_queue
 from webapp.services.clock import clock
 from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 LEADER_LOCK = 7_300
 NAME = "heartbeat"
 RETENTION_EVERY_SECONDS = 60.0  # while nothing is left to delete; else at each beat
+ROLL_UP_EVERY_SECONDS = 60.0  # while less than one portion is left; else at each beat
+MODELS_EVERY_SECONDS = 6 * 3600.0  # how often the provider is asked which models it will switch off
 NUDGE_AGAIN_SECONDS = 5.0  # a nudge that changed nothing is repeated no sooner
 
 
@@ -48,11 +52,15 @@ class Clients(Protocol):
     @property
     def profiles(self) -> Profiles: ...
     @property
+    def prices(self) -> PriceList: ...
+    @property
     def n8n(self) -> N8n: ...
     @property
     def storage(self) -> Storage: ...
     @property
     def files(self) -> ProviderFiles: ...
+    @property
+    def models(self) -> ProviderModels: ...
 
 
 @dataclass
@@ -61,6 +69,8 @@ class Beat:
 
     nudged_at: float = float("-inf")  # monotonic
     retention_due_at: float = float("-inf")  # monotonic
+    roll_up_due_at: float = float("-inf")  # monotonic
+    models_due_at: float = float("-inf")  # monotonic
 
 
 def run(engine: Engine, clients: Clients, *, should_stop: Callable[[float], bool]) -> None:
@@ -102,9 +112,12 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: end_cancelled_unsent(session),
         lambda: run_due_jobs_now(session, settings),
         lambda: _write_beat(session),
+        lambda: benchmarks.advance(session, settings, profiles, clients.prices),
         lambda: dispatch_due(session, settings, profiles, n8n),
         lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
         lambda: _delete_due(session, clients, beat),
+        lambda: _roll_up_due(session, beat),
+        lambda: _refresh_models(session, clients, beat),
     )
     for action in actions:
         try:
@@ -135,6 +148,24 @@ def _delete_due(session: Session, clients: Clients, beat: Beat) -> None:
     beat.retention_due_at = time.monotonic() + RETENTION_EVERY_SECONDS  # also after a failure
     if retention.delete_due(session, clients.settings, clients.storage, clients.files):
         beat.retention_due_at = float("-inf")
+
+
+def _roll_up_due(session: Session, beat: Beat) -> None:
+    if time.monotonic() < beat.roll_up_due_at:
+        return
+    beat.roll_up_due_at = time.monotonic() + ROLL_UP_EVERY_SECONDS  # also after a failure
+    if costs.roll_up(session) == costs.MOST_AT_ONCE:
+        beat.roll_up_due_at = float("-inf")
+
+
+def _refresh_models(session: Session, clients: Clients, beat: Beat) -> None:
+    if time.monotonic() < beat.models_due_at:
+        return
+    beat.models_due_at = time.monotonic() + MODELS_EVERY_SECONDS
+    try:
+        shutdowns.refresh(session, clients.models)
+    except UnavailableService as error:  # nothing depends on it; the price list knows the announced ones, too
+        log.info("%s", error)
 
 
 def _write_beat(session: Session) -> None:

@@ -2,99 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, BinaryIO
 
-from sqlalchemy import insert, select
+from sqlalchemy import and_, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session, joinedload
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
-from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
-from webapp.domain.rendering import most_input_tokens, render, to_json
-from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
+from webapp.domain.errors import InvalidMove, NotFound
+from webapp.domain.pricing import PriceList
+from webapp.domain.profiles import Profile
+from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
 from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
-from webapp.services import lifecycle
+from webapp.services import budgets, lifecycle
 from webapp.services.clock import clock
-from webapp.services.documents import documents_of
+from webapp.services.estimates import Quote, calibrate, quote
 from webapp.services.registry import Profiles, store_version
+from webapp.services.runs import Run, prepare
 
 PAGE_SIZE = 30
-MOST_AHEAD = timedelta(days=366)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run, checked and rendered, ready to be stored."""
-
-    mode: ExecutionMode
-    strategy: BatchStrategy
-    inputs: dict[str, Any]
-    document_ids: set[int]
-    file_pages: int  # pages of documents that are sent as files
-    endpoint: str
-    model: str
-    need_by: datetime | None  # strategy deadline
-    body: str  # JSON text of the provider request: what is sent in either mode
+REPEATABLE = (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 
 
 def create_jobs(
-    session: Session, settings: Settings, profiles: Profiles, *,
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
     user: User, profile_id: str, runs: Sequence[Mapping[str, Any]], retry_of: int | None = None,
+    then: Callable[[list[int]], None] | None = None,
 ) -> list[int]:  # fmt: skip
     """Store runs of a profile, all or none; returns the jobs' ids. They wait as `created` (sync) or `queued` (batch).
 
-    `runs` are the values of each, by field key; a document is named by its id. Commits.
-    Raises UnknownProfile, PlannedProfile, or InvalidInput with a message per field.
+    `runs` are the values of each, by field key; a document is named by its id. Commits, and before that gives `then`
+    the ids, for rows that must not be there without these jobs.
+    Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidInput with a message per field.
     """
     profile = profiles.runnable(profile_id)
     now = clock(session)
-    prepared = [_prepare(session, settings, profile, values, user, now) for values in runs]
+    prepared = [prepare(session, settings, profile, values, user, now) for values in runs]
+    calibration = calibrate(session, profile.id)
+    quotes = [quote(settings, prices, run, calibration, now) for run in prepared]
     version_id = store_version(session, profile)
-    job_ids = [_store(session, profile, version_id, run, user, retry_of, now) for run in prepared]
+    budgets.reserve(session, [budgets.Wanted(user.id, profile.id, [one.own.ceiling for one in quotes])], now)
+    job_ids = [
+        _store(session, profile, version_id, run, quoted, user, retry_of, now)
+        for run, quoted in zip(prepared, quotes, strict=True)
+    ]
+    if then:
+        then(job_ids)
     session.commit()
     return job_ids
 
 
-def retry_jobs(session: Session, jobs: Sequence[Job], *, actor: str) -> list[int]:
-    """Make a new job from each of these, of the same version, inputs and request; returns the new ids, in order.
+@dataclass(frozen=True)
+class Repeated:
+    new_ids: list[int]  # in order of the jobs that they repeat
+    left_out: dict[int, str]  # {job id: what keeps it from being repeated}
 
-    They belong to the same users. Does not commit. Raises InvalidMove when one cannot be repeated.
+
+def retry_jobs(session: Session, job_ids: Sequence[int], *, actor: str) -> Repeated:
+    """Make a new job from each of these that can be repeated, of the same user, version, inputs and request.
+
+    Does not commit. The caller has locked the jobs. Raises OverBudget when they do not all fit into their budgets.
     """
     now = clock(session)
-    return [_retry(session, job, now, actor) for job in jobs]
+    left_out = why_not_repeatable(session, job_ids, now)
+    repeated = [job_id for job_id in job_ids if job_id not in left_out]
+    rows = session.execute(
+        select(Job.user_id, Job.profile_id, func.array_agg(JobRequest.ceiling))
+        .join(JobRequest, JobRequest.job_id == Job.id)
+        .where(Job.id == func.any(repeated))
+        .group_by(Job.user_id, Job.profile_id)
+    )
+    budgets.reserve(session, [budgets.Wanted(*row) for row in rows], now)
+    new_ids = lifecycle.insert_repeats(session, repeated, now=now, actor=actor)
+    for table in (JobRequest, JobDocument):
+        _copy_rows(session, table, new_ids)
+    return Repeated(new_ids, left_out)
 
 
-def why_not_repeatable(session: Session, job: Job) -> str | None:
-    """What keeps this job from being repeated, for the person who wants that; None if nothing does."""
-    if job.status not in (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED):
+def why_not_repeatable(session: Session, job_ids: Sequence[int], now: datetime) -> dict[int, str]:
+    """{job id: what keeps it from being repeated}, for the person who wants that; the others can be.
+
+    What was needed by a time that has passed would run at once, at the full price: nobody who presses "repeat" asks
+    for that. Retention leaves the documents of these jobs alone until the commit.
+    """
+    is_file = (JobDocument.document_id == Document.id, Document.provider_file_id.is_not(None))
+    session.execute(
+        select(Document.id)
+        .join(JobDocument, and_(*is_file, JobDocument.job_id == func.any(list(job_ids))))
+        .order_by(Document.id)
+        .with_for_update(read=True, of=Document)
+    )
+    gone = (
+        select(func.min(Document.filename))
+        .join(JobDocument, and_(*is_file, JobDocument.job_id == Job.id, Document.deleted_at.is_not(None)))
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    is_deleted = JobRequest.body.is_(None)
+    is_late = and_(Job.execution_mode == ExecutionMode.BATCH, func.coalesce(Job.need_by <= now, False))
+    rows = session.execute(
+        select(Job.id, Job.status, is_deleted.label("is_deleted"), gone.label("gone"), is_late.label("is_late"))
+        .join(JobRequest, JobRequest.job_id == Job.id)
+        .where(
+            Job.id == func.any(list(job_ids)),
+            or_(Job.status.not_in(REPEATABLE), is_deleted, is_late, gone.is_not(None)),
+        )
+        .order_by(Job.id)
+    )
+    return {row.id: _obstacle(row) for row in rows}
+
+
+def _obstacle(job: Any) -> str:
+    if job.status not in REPEATABLE:
         return f"Job {job.id} is {job.status}; only a job that ended without an answer can be repeated."
-    if session.get_one(JobRequest, job.id).body is None:
+    if job.is_deleted:
         return f"The request of job {job.id} was deleted after its time: start a new run instead."
-    if names := [d.filename for d in job.documents if d.provider_file_id and d.deleted_at]:
-        return f"Job {job.id} needs {names[0]}, which was deleted: start a new run instead."
-    return None
+    if job.gone:
+        return f"Job {job.id} needs {job.gone}, which was deleted: start a new run instead."
+    return f"The time by which job {job.id} was needed has passed: start a new run instead."
 
 
-def _retry(session: Session, job: Job, now: datetime, actor: str) -> int:
-    if obstacle := why_not_repeatable(session, job):
-        raise InvalidMove(obstacle)
-    request = session.get_one(JobRequest, job.id)
-    columns = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
-               "need_by")  # fmt: skip
-    row = {column: getattr(job, column) for column in columns} | {"retry_of": job.id}
-    status = JobStatus.CREATED if job.execution_mode is ExecutionMode.SYNC else JobStatus.QUEUED
-    reason = f"job {job.id} is repeated"
-    new_id = lifecycle.insert_job(session, now=now, actor=actor, status=status, values=row, reason=reason)
-    kept = ("endpoint", "model", "body", "body_bytes", "most_input_tokens")
-    session.execute(insert(JobRequest).values(job_id=new_id, **{column: getattr(request, column) for column in kept}))
-    if documents := [{"job_id": new_id, "document_id": d.id} for d in job.documents]:
-        session.execute(insert(JobDocument), documents)
-    return new_id
+def _copy_rows(session: Session, table: type[JobRequest | JobDocument], new_ids: Sequence[int]) -> None:
+    """Give these jobs what the jobs that they repeat have in this table."""
+    kept = [column for column in table.__table__.columns if column.name != "job_id"]
+    rows = (
+        select(Job.id, *kept)
+        .join(table, table.job_id == Job.retry_of)
+        .where(Job.id == func.any(list(new_ids)))
+    )  # fmt: skip
+    session.execute(insert(table).from_select(["job_id", *(column.name for column in kept)], rows))
 
 
 def cancel_job(session: Session, job: Job, *, actor: str) -> None:
@@ -130,67 +170,10 @@ def list_jobs(
     return jobs[:size], jobs[size - 1].id if len(jobs) > size else None
 
 
-def _load_documents(session: Session, profile: Profile, inputs: Mapping[str, Any], user_id: int) -> dict[str, Document]:
-    """{field key: document} for the document fields that are filled in."""
-    wanted = {field.key: inputs[field.key] for field in profile.document_fields if inputs[field.key] is not None}
-    found = documents_of(session, user_id, list(wanted.values())) if wanted else {}
-    missing = {key: "There is no such document of yours." for key, id_ in wanted.items() if id_ not in found}
-    if missing:
-        raise InvalidInput(missing)
-    return {key: found[id_] for key, id_ in wanted.items()}
-
-
-def _prepare(
-    session: Session, settings: Settings, profile: Profile, values: Mapping[str, Any], user: User, now: datetime
-) -> Run:
-    inputs = profile.validate_inputs(values)
-    documents = _load_documents(session, profile, inputs, user.id)
-    mode = ExecutionMode(inputs.pop(EXECUTION_MODE, None) or ExecutionMode.SYNC)
-    strategy = BatchStrategy(inputs.pop(BATCH_STRATEGY, None) or BatchStrategy.COUNT_ONLY)
-    need_by = _need_by(inputs.pop(NEED_BY, None), mode, strategy, now)
-    model = settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
-    shown = {key: _in_templates(document, profile.request.endpoint) for key, document in documents.items()}
-    body = to_json(render(profile.request.body, {
-        "model": model, "inputs": inputs, "documents": shown, "document": next(iter(shown.values()), None),
-        "user": {"id": user.id},
-    }))  # fmt: skip
-    if len(body.encode()) > settings.max_window_bytes // 2:
-        raise InvalidInput({}, "This run's request is too large to send.")
-    ids = {document.id for document in documents.values()}
-    pages = sum(document.pages for document in documents.values() if document.provider_file_id)
-    return Run(mode, strategy, inputs, ids, pages, profile.request.endpoint, model, need_by, body)
-
-
-def _need_by(given: str | None, mode: ExecutionMode, strategy: BatchStrategy, now: datetime) -> datetime | None:
-    """When a batch job has to be there, for the strategy that asks for it. Raises InvalidInput."""
-    if mode is not ExecutionMode.BATCH or (strategy is not BatchStrategy.DEADLINE and given is None):
-        return None
-    if strategy is not BatchStrategy.DEADLINE:
-        raise InvalidInput({NEED_BY: "Only the strategy “deadline” keeps to a time: choose it, or leave this empty."})
-    if given is None:
-        raise InvalidInput({NEED_BY: "The strategy “deadline” needs to know by when."})
-    need_by = datetime.fromisoformat(given)
-    if need_by <= now:
-        raise InvalidInput({NEED_BY: "This moment has passed."})
-    if need_by > now + MOST_AHEAD:
-        raise InvalidInput({NEED_BY: "This is more than a year ahead."})
-    return need_by
-
-
-def _in_templates(document: Document, endpoint: str) -> dict[str, Any]:
-    """What templates see of a document. `content` fits into a message: the text, or the part that names the file."""
-    file_id = document.provider_file_id
-    is_chat = endpoint == "/v1/chat/completions"
-    part = {"type": "file", "file": {"file_id": file_id}} if is_chat else {"type": "input_file", "file_id": file_id}
-    return {
-        "text": document.text, "content": [part] if file_id else document.text, "file": file_id,
-        "filename": document.filename, "pages": document.pages,
-    }  # fmt: skip
-
-
 def _store(
-    session: Session, profile: Profile, version_id: int, run: Run, user: User, retry_of: int | None, now: datetime
-) -> int:
+    session: Session, profile: Profile, version_id: int, run: Run, quoted: Quote, user: User, retry_of: int | None,
+    now: datetime,
+) -> int:  # fmt: skip
     row: dict[str, Any] = {
         "user_id": user.id, "profile_id": profile.id, "profile_version_id": version_id, "execution_mode": run.mode,
         "inputs": run.inputs, "retry_of": retry_of,
@@ -203,12 +186,15 @@ def _store(
     job_id = lifecycle.insert_job(session, now=now, actor=f"user:{user.id}", status=status, values=row)
     session.execute(
         insert(JobRequest).values(
-            job_id=job_id, endpoint=run.endpoint, model=run.model, body=run.body,
-            body_bytes=len(run.body.encode()), most_input_tokens=most_input_tokens(run.body, run.file_pages),
+            job_id=job_id, endpoint=run.endpoint, model=run.model, body=run.body, body_bytes=run.size.body_bytes,
+            file_pages=run.size.file_pages, most_input_tokens=run.size.most_input_tokens,
+            max_output_tokens=run.size.max_output_tokens, estimated_input_tokens=quoted.estimate.input_tokens,
+            estimated_output_tokens=quoted.estimate.output_tokens, estimated_amount=quoted.own.likely,
+            ceiling=quoted.own.ceiling,
         )
     )  # fmt: skip
-    if run.document_ids:
-        rows = [{"job_id": job_id, "document_id": document_id} for document_id in run.document_ids]
+    if run.documents:
+        rows = [{"job_id": job_id, "document_id": document.id} for document in run.documents]
         session.execute(insert(JobDocument), rows)
     return job_id
 

@@ -14,12 +14,12 @@ from sqlalchemy import ColumnElement, and_, literal, not_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
+from webapp.domain.answers import LOST_KEY as LOST_KEY  # the rest of the app has it from here
 from webapp.domain.answers import Answer
 from webapp.domain.pricing import PriceList
 from webapp.domain.states import ExecutionMode, ItemOutcome
 from webapp.models import BatchItem, Job, LedgerEntry
 
-LOST_KEY = "lost"  # the answer_key of an answer that never came
 CLOCK_SKEW = timedelta(minutes=5)  # between the provider's clock and ours
 
 

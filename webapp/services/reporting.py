@@ -20,8 +20,9 @@ from webapp.domain.errors import NotFound
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
 from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, Queue, WindowEvent
+from webapp.services import costs
 from webapp.services.clock import clock
-from webapp.services.ledger import LOST_KEY, is_unknown
+from webapp.services.ledger import LOST_KEY
 
 HEARTBEAT_STALE_SECONDS = 15
 
@@ -65,6 +66,14 @@ class JobCost:
     unknown: int  # entries whose amount is unknown
     entries: list[LedgerEntry]
 
+    @property
+    def saved(self) -> Decimal | None:
+        """USD: what its batch answers would have cost in sync, less what was paid; None if it ran in no batch."""
+        batch = [entry for entry in self.entries if entry.execution_mode is ExecutionMode.BATCH]
+        known = [e for e in batch if e.amount is not None and e.sync_amount is not None]
+        worth = (Decimal() if e.reason == "discarded" else e.sync_amount or Decimal() for e in known)
+        return sum(worth, Decimal()) - sum((e.amount or Decimal() for e in known), Decimal()) if known else None
+
 
 def job_cost(session: Session, job_id: int) -> JobCost:
     """What this job cost, discarded answers included."""
@@ -80,21 +89,18 @@ class Overview:
     """The figures at the top of the admin page."""
 
     by_status: dict[str, int]
-    spent: Decimal
+    spent: Decimal  # USD
+    saved: Decimal  # USD, by batching
     unknown_entries: int
     p50_ms: float | None
     p95_ms: float | None
 
 
 def overview(session: Session) -> Overview:
-    """Counts of all jobs by status, all that was spent, and the latency of the last day's answers."""
+    """Counts of all jobs by status, all that was spent and saved, and the latency of the last day's answers."""
     counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
     by_status = {status.value: 0 for status in JobStatus} | {status.value: count for status, count in counts}
-    spent, unknown = session.execute(
-        select(func.coalesce(func.sum(LedgerEntry.amount), 0), func.count().filter(is_unknown())).select_from(
-            LedgerEntry
-        )
-    ).one()
+    spent, saved, unknown = costs.totals(session)
     day = clock(session) - timedelta(days=1)
     p50, p95 = session.execute(
         select(
@@ -102,7 +108,7 @@ def overview(session: Session) -> Overview:
             func.percentile_cont(0.95).within_group(JobResult.total_ms),
         ).where(JobResult.created_at > day)
     ).one()
-    return Overview(by_status, Decimal(spent or 0), unknown, p50, p95)
+    return Overview(by_status, spent, saved, unknown, p50, p95)
 
 
 def list_windows(

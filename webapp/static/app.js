@@ -80,7 +80,7 @@
 
   // --- Upload progress of an htmx form with <progress data-upload-progress>.
   on("htmx:xhr:progress", (event) => {
-    const bar = event.target.querySelector?.("[data-upload-progress]");
+    const bar = (event.target.closest?.("form") ?? event.target).querySelector?.("[data-upload-progress]");
     if (!bar || !event.detail.lengthComputable) return;
     const share = event.detail.loaded / event.detail.total;
     const words = share < 1 ? `Uploading, ${Math.round(share * 100)} %` : "Uploaded. Reading the file …";
@@ -88,7 +88,7 @@
     bar.querySelector("progress").value = share;
     bar.querySelector("[data-upload-text]").textContent = words;
   });
-  on("htmx:afterRequest", (event) => all("[data-upload-progress]", event.detail.elt).forEach((bar) => (bar.hidden = true)));
+  on("htmx:afterRequest", (event) => all("[data-upload-progress]", event.detail.elt.closest("form") ?? event.detail.elt).forEach((bar) => (bar.hidden = true)));
 
   // --- Drop zone: files fall into the input, and each becomes a row that says what is wrong with it.
   const zoneOf = (event) => event.target.closest?.("[data-dropzone]");
@@ -131,6 +131,14 @@
     zone.querySelector("[data-file-list]").replaceChildren(...rows);
     input.setCustomValidity(rows.some((row) => row.matches(".is-bad")) ? "Remove the files that cannot be used." : "");
   }
+  // Files that an estimate has stored are listed there from now on, and not sent a second time.
+  on("htmx:afterSwap", (event) => {
+    if (event.target.id !== "estimate") return;
+    all("[data-dropzone]", event.target.closest("form")).forEach((zone) => {
+      zone.querySelector("input[type=file]").value = "";
+      showFiles(zone);
+    });
+  });
   on("change", (event) => event.target.matches("[data-dropzone] input[type=file]") && showFiles(zoneOf(event)));
   on("dragover", (event) => {
     if (!withFiles(event) || !document.querySelector("[data-dropzone]")) return;

@@ -5,12 +5,29 @@ from __future__ import annotations
 from flask import Flask
 
 from webapp.extensions import csrf
-from webapp.views import account, admin, api, errors, health, internal, jobs, pages, public, security
+from webapp.views import (
+    account,
+    admin,
+    api,
+    benchmarks,
+    budgets,
+    costs,
+    errors,
+    health,
+    internal,
+    jobs,
+    pages,
+    public,
+    security,
+    simulation,
+)
 
 
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
-    for blueprint in (public.bp, jobs.bp, account.bp, admin.bp, health.bp, api.bp):
+    for blueprint in (
+        public.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp, simulation.bp, health.bp, api.bp,
+    ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on
     security.register(app)

@@ -9,7 +9,7 @@ from flask_login import current_user, login_required
 from webapp.domain.errors import NotFound
 from webapp.extensions import db
 from webapp.parts import parts
-from webapp.services import accounts
+from webapp.services import accounts, budgets
 from webapp.views.htmx import go_to
 
 bp = Blueprint("account", __name__, url_prefix="/account")
@@ -44,5 +44,6 @@ def revoke_token(token_id: int) -> ResponseReturnValue:
 def _page(new_token: str | None = None) -> str:
     tokens = accounts.list_tokens(db.session(), current_user)
     return render_template(
-        "account/index.html", tokens=tokens, new_token=new_token, api_url=f"{parts().settings.public_url}/api/v1/jobs"
-    )
+        "account/index.html", tokens=tokens, new_token=new_token, api_url=f"{parts().settings.public_url}/api/v1/jobs",
+        budgets=budgets.budgets_of(db.session(), user_id=current_user.id),
+    )  # fmt: skip

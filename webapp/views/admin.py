@@ -10,13 +10,13 @@ from flask_login import current_user
 
 from webapp.domain import waiting
 from webapp.domain.batch_objects import request_counts
-from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove
+from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove, OverBudget
 from webapp.domain.states import TERMINAL_WINDOWS
 from webapp.extensions import db
 from webapp.models import User
 from webapp.parts import parts
 from webapp.services import audit as audit_log
-from webapp.services import batches, control, jobs, reporting
+from webapp.services import batches, benchmark_figures, control, jobs, reporting, shutdowns
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
 from webapp.views.access import require_admin
@@ -45,6 +45,8 @@ def index() -> ResponseReturnValue:
         "admin/index.html", jobs=found, older=older, show_user=True, overview=reporting.overview(session),
         queues=batches.list_queues(session, parts().settings, parts().profiles),
         windows=reporting.list_windows(session),
+        shutdowns=shutdowns.shutdowns(session, parts().settings, parts().prices, parts().profiles),
+        benchmark=benchmark_figures.latest(session),
     )  # fmt: skip
 
 
@@ -118,8 +120,10 @@ def cancel_window(window_id: int) -> ResponseReturnValue:
 @bp.post("/windows/<int:window_id>/retry")
 def retry_window(window_id: int) -> ResponseReturnValue:
     def deed(user: User, reason: str) -> str:
-        made = control.retry_window(db.session(), window_id, user=user, reason=reason)
-        return f"{len(made)} new {'job repeats' if len(made) == 1 else 'jobs repeat'} what failed."
+        repeated = control.retry_window(db.session(), window_id, user=user, reason=reason)
+        count, left_out = len(repeated.new_ids), list(repeated.left_out.values())
+        said = f"{count} new {'job repeats' if count == 1 else 'jobs repeat'} what failed."
+        return f"{said} {len(left_out)} could not be repeated: {left_out[0]}" if left_out else said
 
     return _do(deed, url_for("admin.window", window_id=window_id))
 
@@ -144,6 +148,6 @@ def _do(deed: Callable[[User, str], str], page: str) -> ResponseReturnValue:
         flash(deed(current_user._get_current_object(), request.form.get("reason", "")), "success")
     except InvalidInput as error:
         flash(" ".join(error.errors.values()), "error")
-    except (InvalidMove, InsufficientJobs) as error:
+    except (InvalidMove, InsufficientJobs, OverBudget) as error:
         flash(error.message, "error")
     return go_to(page)

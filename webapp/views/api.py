@@ -31,8 +31,9 @@ def create_job() -> ResponseReturnValue:
     data = request.get_json()
     wanted = JobRequest(**data) if isinstance(data, dict) else JobRequest.model_validate(data)
     [job_id] = jobs.create_jobs(
-        db.session(), parts().settings, parts().profiles, user=g.user, profile_id=wanted.profile, runs=[wanted.inputs]
-    )
+        db.session(), parts().settings, parts().profiles, parts().prices, user=g.user, profile_id=wanted.profile,
+        runs=[wanted.inputs],
+    )  # fmt: skip
     dispatch.dispatch_due(db.session(), parts().settings, parts().profiles, parts().n8n, only=[job_id])
     address = url_for("api.get_job", job_id=job_id)
     return jsonify(_shown(job_or_404(job_id, g.user))), 202, {"Location": address}

@@ -24,6 +24,7 @@ STATUS: dict[type[errors.SluiceError], int] = {
     errors.PlannedProfile: 409,
     errors.InvalidMove: 409,
     errors.InsufficientJobs: 409,
+    errors.OverBudget: 409,
     errors.StaleLease: 409,
     errors.DocumentTooLarge: 413,
     errors.BadDocument: 422,
@@ -31,7 +32,9 @@ STATUS: dict[type[errors.SluiceError], int] = {
     errors.UnavailableService: 503,
     errors.InvalidProfile: 500,
 }
-CODES = {errors.InsufficientJobs: "insufficient_jobs", errors.StaleLease: "stale_lease"}
+CODES = {
+    errors.InsufficientJobs: "insufficient_jobs", errors.StaleLease: "stale_lease", errors.OverBudget: "over_budget",
+}  # fmt: skip
 TITLES = {
     400: "That request was not understood", 401: "Please sign in", 403: "Not for you", 404: "Nothing here",
     405: "Not like that", 409: "It has moved on", 413: "Too large", 415: "Not that kind of file",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -59,6 +60,12 @@ class RunForm(FlaskForm):
             for field in profile.document_fields
         }
 
+    def kept(self, profile: Profile) -> dict[str, list[int]]:
+        """The documents that were stored already, for an estimate, by field key."""
+        return {
+            field.key: request.form.getlist(kept_key(field), type=int) for field in profile.document_fields
+        }  # fmt: skip
+
     def show_errors(self, errors: Mapping[str, str]) -> list[str]:
         """Put each message on its field; returns those that belong to no field."""
         for key, message in errors.items():
@@ -84,6 +91,11 @@ def run_form(profile: Profile, values: Mapping[str, Any] | None = None) -> RunFo
 def as_file_key(field: fields.DocumentField) -> str:
     """The name of the box beside a document field; not a field of the profile."""
     return f"{field.key}-as-file"
+
+
+def kept_key(field: fields.DocumentField) -> str:
+    """The name of the boxes of stored documents; not a field of the profile."""
+    return f"{field.key}-kept"
 
 
 def _value(field: Field) -> Any:
@@ -129,5 +141,10 @@ def _draw(field: Any) -> Any:
             )  # fmt: skip
         case fields.DatetimeField():
             return StringField(**common, widget=widgets.DateTimeLocalInput())
-    html |= {"accept": ",".join(field.accept), "data-max-bytes": parts().settings.max_upload_mb * 2**20}
+    # Never `required` in HTML: a stored document will do, and the browser does not know of it.
+    html |= {
+        "accept": ",".join(field.accept),
+        "required": False,
+        "data-max-bytes": parts().settings.max_upload_mb * 2**20,
+    }
     return MultipleFileField(**common)

@@ -9,15 +9,26 @@ from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
-from webapp.domain.errors import InvalidInput, PlannedProfile
+from webapp.domain.errors import InvalidInput, OverBudget, PlannedProfile
 from webapp.domain.fields import title_of
 from webapp.domain.profiles import Profile
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
-from webapp.models import Job
+from webapp.models import Job, JobRequest
 from webapp.parts import parts
-from webapp.services import dispatch, documents, jobs, reporting, timeline, waiting
+from webapp.services import (
+    budgets,
+    dispatch,
+    documents,
+    estimates,
+    jobs,
+    reporting,
+    shutdowns,
+    timeline,
+    waiting,
+)
 from webapp.services.clock import clock
+from webapp.services.waiting import shown_in
 from webapp.views import access
 from webapp.views.forms import RunForm, as_file_key, run_form
 from webapp.views.htmx import go_to, reply
@@ -54,12 +65,22 @@ def create() -> ResponseReturnValue:
         job_ids = _create_jobs(profile, form)
     except InvalidInput as error:
         return _form_again(profile, form, error.errors or {"": error.message}, 422)
-    except PlannedProfile as error:
+    except (PlannedProfile, OverBudget) as error:
         return _form_again(profile, form, {"": error.message}, 409)
     if len(job_ids) == 1:
         return go_to(url_for("jobs.detail", job_id=job_ids[0]))
     flash(f"{len(job_ids)} jobs were made.", "success")
     return go_to(url_for("jobs.index"))
+
+
+@bp.post("/estimate")
+def estimate() -> ResponseReturnValue:
+    """What these runs would take and cost; their files are stored, so that submitting does not send them again."""
+    profile = parts().profiles.get(request.form.get("profile", ""))
+    form = run_form(profile)
+    kept, faults = _keep_uploads(profile, form)
+    context = _form_context(profile, form) | _estimate_context(profile, form, kept)
+    return reply("jobs/new.html", "jobs/_estimate.html", **context | {"faults": faults})
 
 
 @bp.get("/<int:job_id>")
@@ -97,21 +118,44 @@ def cancel(job_id: int) -> ResponseReturnValue:
 def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
     """Check everything first, then store the documents, then the jobs: one job for each file."""
     settings, user = parts().settings, current_user._get_current_object()
-    values, uploads = form.values(profile), form.uploads(profile)
-    many = next((key for key, files in uploads.items() if len(files) > 1), None)
-    _check(profile, values, uploads)
+    values, uploads, kept = form.values(profile), form.uploads(profile), form.kept(profile)
+    _check(profile, values, uploads, kept)
     found = documents.add_documents(
         db.session(), parts().storage, parts().pdf, parts().files, user_id=user.id,
         uploads=_uploads(profile, form, uploads), max_bytes=settings.max_upload_mb * 2**20,
     )  # fmt: skip
     ids = iter([document.id for document in found])
-    stored = {key: list(islice(ids, len(files))) for key, files in uploads.items() if files}
-    single = {key: ids[0] for key, ids in stored.items()}
-    runs = [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
-    job_ids = jobs.create_jobs(db.session(), settings, parts().profiles, user=user, profile_id=profile.id, runs=runs)
+    stored = {key: kept[key] + list(islice(ids, len(files))) for key, files in uploads.items()}
+    job_ids = jobs.create_jobs(
+        db.session(), settings, parts().profiles, parts().prices, user=user, profile_id=profile.id,
+        runs=_runs(values, stored),
+    )  # fmt: skip
     if len(job_ids) == 1:  # many are the heartbeat's: nobody waits here for n8n to take them one by one
         dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
     return job_ids
+
+
+def _runs(values: dict[str, Any], stored: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """The values of each run: one for each document of the field that has several."""
+    many = next((key for key, ids in stored.items() if len(ids) > 1), None)
+    single = {key: ids[0] for key, ids in stored.items() if ids}
+    return [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
+
+
+def _keep_uploads(profile: Profile, form: RunForm) -> tuple[dict[str, list[int]], list[str]]:
+    """Store each file that can be used, so that it is sent only once; (ids by field key, what is wrong with others)."""
+    uploads, kept = form.uploads(profile), form.kept(profile)
+    faults: list[str] = []
+    for upload in _uploads(profile, form, uploads):
+        try:
+            [document] = documents.add_documents(
+                db.session(), parts().storage, parts().pdf, parts().files, user_id=current_user.id, uploads=[upload],
+                max_bytes=parts().settings.max_upload_mb * 2**20,
+            )  # fmt: skip
+            kept[upload.field].append(document.id)
+        except InvalidInput as error:
+            faults.extend(error.errors.values())
+    return kept, faults
 
 
 def _uploads(profile: Profile, form: RunForm, uploads: dict[str, list[Any]]) -> list[documents.Upload]:
@@ -126,13 +170,16 @@ def _uploads(profile: Profile, form: RunForm, uploads: dict[str, list[Any]]) -> 
     ]  # fmt: skip
 
 
-def _check(profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]]) -> None:
+def _check(
+    profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]], kept: dict[str, list[int]]
+) -> None:  # fmt: skip
     """Refuse what is wrong with the fields before any file is read. Raises PlannedProfile or InvalidInput."""
     parts().profiles.runnable(profile.id)
-    several = [key for key, files in uploads.items() if len(files) > 1]
+    counts = {key: len(files) + len(kept[key]) for key, files in uploads.items()}
+    several = [key for key, count in counts.items() if count > 1]
     if len(several) > 1:
         raise InvalidInput({several[1]: "Only one of the document fields can take several files at once."})
-    profile.validate_inputs(values | {key: PLACEHOLDER_ID for key, files in uploads.items() if files})
+    profile.validate_inputs(values | {key: PLACEHOLDER_ID for key, count in counts.items() if count})
 
 
 def _chosen_profile(profile_id: str | None) -> Profile:
@@ -144,15 +191,39 @@ def _chosen_profile(profile_id: str | None) -> Profile:
 
 
 def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = None) -> dict[str, Any]:
+    session = db.session()
     return {
         "profile": profile, "profiles": list(parts().profiles), "form": form, "messages": messages or [],
-        "max_upload_mb": parts().settings.max_upload_mb,
+        "max_upload_mb": parts().settings.max_upload_mb, "faults": [], "kept": {}, "forecast": None, "unclear": {},
+        "calibration": estimates.calibrate(session, profile.id),
+        "budgets": budgets.budgets_of(session, user_id=current_user.id, profile_id=profile.id),
+        "shutdowns": shutdowns.shutdowns(session, parts().settings, parts().prices, [profile]),
     }  # fmt: skip
+
+
+def _estimate_context(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> dict[str, Any]:
+    """The forecast, or what has to be filled in before there is one, and the stored documents by field key."""
+    session, user = db.session(), current_user._get_current_object()
+    forecast, unclear = None, {}
+    try:
+        forecast = estimates.forecast(
+            session, parts().settings, parts().prices, parts().profiles, user=user, profile=profile,
+            runs=_runs(form.values(profile), kept),
+        )  # fmt: skip
+    except InvalidInput as error:
+        unclear = error.errors or {"": error.message}
+    every = [id_ for ids in kept.values() for id_ in ids]
+    found = documents.documents_of(session, user.id, every)
+    shown = {key: [found[id_] for id_ in ids if id_ in found] for key, ids in kept.items()}
+    show = shown_in(parts().settings, clock(session))
+    session.rollback()  # nobody's retention waits for a person who thinks
+    return {"forecast": forecast, "unclear": unclear, "kept": shown, "show": show}
 
 
 def _form_again(profile: Profile, form: RunForm, errors: dict[str, str], status: int) -> ResponseReturnValue:
     messages = form.show_errors(errors)
-    return reply("jobs/new.html", "jobs/_form.html", status, **_form_context(profile, form, messages))
+    context = _form_context(profile, form, messages) | _estimate_context(profile, form, form.kept(profile))
+    return reply("jobs/new.html", "jobs/_form.html", status, **context)
 
 
 def _output_type(job: Job) -> str:
@@ -179,6 +250,7 @@ def _job_context(job_id: int) -> dict[str, Any]:
     return {
         "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": POLL_SECONDS[job.execution_mode],
         "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
+        "job_estimate": session.get_one(JobRequest, job.id),
         "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
         "shown_inputs": _shown_inputs(job),
         "now": clock(session), "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),

@@ -25,8 +25,8 @@ _TAGS = {
 
 def register(app: Flask) -> None:
     app.jinja_env.filters.update(
-        local_time=local_time, usd=usd, duration=duration, milliseconds=milliseconds, safe_markdown=safe_markdown,
-        pretty_json=pretty_json, bytes=human_bytes,
+        local_time=local_time, usd=usd, price=price, duration=duration, milliseconds=milliseconds,
+        safe_markdown=safe_markdown, pretty_json=pretty_json, bytes=human_bytes,
     )  # fmt: skip
     app.jinja_env.globals.update(registration_is_open=registration_is_open)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -59,7 +59,12 @@ def usd(amount: Decimal | None, digits: int = 6) -> str:
     if amount is None:
         return "unknown"
     digits = 2 if amount == 0 or abs(amount) >= 1 else min(4, digits) if abs(amount) >= Decimal("0.01") else digits
-    return f"${amount:,.{digits}f}"
+    return f"{'−' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+
+
+def price(amount: Decimal | None) -> str:
+    """USD per million tokens, no digit more than the price has."""
+    return "unknown" if amount is None else f"${amount.normalize():f}"
 
 
 def duration(span: timedelta | None) -> str:

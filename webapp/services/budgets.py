@@ -1,0 +1,200 @@
+"""Budgets: what a user, or all runs of a profile, may cost in a month (UTC).
+
+Nothing is counted twice over: spent is a sum of the ledger, reserved is the sum of the ceilings of jobs that have
+not ended. So a reservation is settled, or released, by the very commit that ends its job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload
+
+from webapp.domain.errors import InvalidInput, NotFound, OverBudget
+from webapp.models import Budget, Job, JobRequest, LedgerEntry, User
+from webapp.services import costs
+from webapp.services.audit import audit
+from webapp.services.clock import clock
+from webapp.services.ledger import is_unknown
+from webapp.services.registry import Profiles
+
+MOST_AMOUNT = Decimal(10_000_000)
+
+
+@dataclass(frozen=True)
+class BudgetState:
+    """A budget in the current month; amounts in USD."""
+
+    budget: Budget
+    spent: Decimal
+    reserved: Decimal  # the ceilings of jobs that have not ended
+    unknown: int  # ledger entries of the month whose amount nobody knows: they are not in `spent`
+
+    @property
+    def left(self) -> Decimal:
+        """What a new job may still reserve; below 0 when more was spent than allowed."""
+        return self.budget.monthly_amount - self.spent - self.reserved
+
+    @property
+    def overrun(self) -> Decimal:
+        """Spent beyond the budget: answers can cost more than their ceiling when attempts are repeated."""
+        return max(self.spent - self.budget.monthly_amount, Decimal())
+
+
+def month_of(now: datetime) -> tuple[datetime, datetime]:
+    """The first moment of this month and of the next one, in UTC."""
+    start = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    year, month = divmod(start.month, 12)
+    return start, start.replace(year=start.year + year, month=month + 1)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What new jobs of one user and profile would reserve: the ceiling of each (USD), None where it is not known."""
+
+    user_id: int
+    profile_id: str
+    ceilings: Sequence[Decimal | None]
+
+    def falls_under(self, budget: Budget) -> bool:
+        return self.user_id == budget.user_id or self.profile_id == budget.profile_id
+
+
+def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
+    """Make sure that new jobs fit into every budget that they fall under. Does not commit.
+
+    The budgets stay locked until the caller's commit, which stores the jobs: no two submits see the same room.
+    Raises OverBudget, with `left` and `ceiling` (USD), or when a ceiling is unknown.
+    """
+    users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
+    locked = session.scalars(
+        select(Budget)
+        .where(or_(Budget.user_id.in_(users), Budget.profile_id.in_(profiles)))
+        .order_by(Budget.id)
+        .with_for_update(of=Budget)
+    ).all()
+    if not locked:
+        return
+    for state in _states(session, [budget.id for budget in locked], now, counts_unknown=False):
+        budget = state.budget
+        whose = budget.user.email if budget.user else f"the profile {budget.profile_id}"
+        ceilings = [ceiling for one in wanted if one.falls_under(budget) for ceiling in one.ceilings]
+        if None in ceilings:
+            raise OverBudget(
+                f"There is a budget for {whose}, and nobody can say what this may cost: its model has no price, or its "
+                "request has no max_output_tokens. An administrator can add what is missing."
+            )
+        total = sum((ceiling for ceiling in ceilings if ceiling is not None), Decimal())
+        if total > state.left:
+            raise OverBudget(
+                f"This may cost up to ${total:,.6f}, but ${max(state.left, Decimal()):,.6f} is left of the budget of "
+                f"{whose} for this month (UTC): of ${budget.monthly_amount:,.2f}, ${state.spent:,.6f} is spent and "
+                f"${state.reserved:,.6f} is reserved for jobs that have not ended.",
+                left=format(state.left, "f"), ceiling=format(total, "f"),
+            )  # fmt: skip
+
+
+def budgets_of(session: Session, *, user_id: int, profile_id: str | None = None) -> list[BudgetState]:
+    """The budgets that this user's runs (of this profile) fall under, as they stand now."""
+    applies = or_(Budget.user_id == user_id, Budget.profile_id == profile_id)
+    return _states(session, session.scalars(select(Budget.id).where(applies)).all(), clock(session))
+
+
+def list_budgets(session: Session) -> list[BudgetState]:
+    """All budgets as they stand now."""
+    return _states(session, session.scalars(select(Budget.id)).all(), clock(session))
+
+
+def set_budget(
+    session: Session, profiles: Profiles, *, email: str, profile_id: str, amount: str, user: User, reason: str
+) -> Budget:
+    """Give a user (by `email`) or a profile a budget, or change it; `amount` is USD a month. Commits.
+
+    Raises InvalidInput.
+    """
+    monthly = _amount(amount)
+    if bool(email) == bool(profile_id):
+        raise InvalidInput({"email": "Name either a user or a profile."})
+    owner: dict[str, int | str] = {}
+    if email:
+        found = session.scalars(select(User.id).where(func.lower(User.email) == email.strip().lower())).one_or_none()
+        if found is None:
+            raise InvalidInput({"email": "There is no user with this e-mail address."})
+        owner = {"user_id": found}
+    elif profile_id not in {profile.id for profile in profiles}:
+        raise InvalidInput({"profile": "There is no such profile."})
+    else:
+        owner = {"profile_id": profile_id}
+    statement = insert(Budget).values(**owner, monthly_amount=monthly)
+    budget_id = session.execute(
+        statement.on_conflict_do_update(index_elements=list(owner), set_={"monthly_amount": monthly})
+        .returning(Budget.id)
+    ).scalar_one()  # fmt: skip
+    detail = owner | {"monthlyUsd": format(monthly, "f")}
+    audit(session, user, "set_budget", f"budget:{budget_id}", reason, detail)
+    session.commit()
+    return session.get_one(Budget, budget_id, populate_existing=True)
+
+
+def remove_budget(session: Session, budget_id: int, *, user: User, reason: str) -> None:
+    """From now on there is no limit there. Commits. Raises NotFound or InvalidInput."""
+    budget = session.get(Budget, budget_id)
+    if budget is None:
+        raise NotFound("This budget is not there any more.")
+    detail = {"user_id": budget.user_id, "profile_id": budget.profile_id,
+              "monthlyUsd": format(budget.monthly_amount, "f")}  # fmt: skip
+    audit(session, user, "remove_budget", f"budget:{budget_id}", reason, detail)
+    session.execute(delete(Budget).where(Budget.id == budget_id))
+    session.commit()
+
+
+def _states(
+    session: Session, budget_ids: Sequence[int], now: datetime, *, counts_unknown: bool = True
+) -> list[BudgetState]:
+    """One statement, so one snapshot: a job that ends meanwhile is either reserved or spent, never neither."""
+    start, end = month_of(now)
+    facts = costs.facts()
+
+    def is_theirs(owner: Any) -> ColumnElement[bool]:
+        return or_(owner.user_id == Budget.user_id, owner.profile_id == Budget.profile_id)
+
+    spent = (
+        select(func.coalesce(func.sum(facts.c.amount), 0))
+        .where(is_theirs(facts.c), facts.c.hour >= start, facts.c.hour < end)
+        .correlate(Budget).scalar_subquery()
+    )  # fmt: skip
+    reserved = (
+        select(func.coalesce(func.sum(JobRequest.ceiling), 0))
+        .join(Job, Job.id == JobRequest.job_id)
+        .where(is_theirs(Job), Job.finished_at.is_(None))
+        .correlate(Budget).scalar_subquery()
+    )  # fmt: skip
+    not_known = (
+        select(func.count())
+        .where(is_theirs(LedgerEntry), is_unknown(), LedgerEntry.answered_at >= start, LedgerEntry.answered_at < end)
+        .correlate(Budget).scalar_subquery()
+    )  # fmt: skip
+    rows = session.execute(
+        select(Budget, spent, reserved, not_known if counts_unknown else literal(0))
+        .where(Budget.id.in_(budget_ids))
+        .options(joinedload(Budget.user))
+        .order_by(Budget.profile_id.nulls_first(), Budget.id)
+        .execution_options(populate_existing=True)
+    )
+    return [BudgetState(*row) for row in rows]
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text.strip().replace("$", "").replace(",", ""))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or not 0 <= amount <= MOST_AMOUNT:
+        raise InvalidInput({"amount": f"Give an amount in USD, from 0 to {MOST_AMOUNT:,}."})
+    return amount

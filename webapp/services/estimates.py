@@ -1,0 +1,190 @@
+"""Before submit: what runs will take and cost, now and in a batch, when a batch is back, and how good such words
+have been. Nothing here commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import and_, case, func, select
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain import estimates
+from webapp.domain.estimates import ENOUGH_ANSWERS, TOKENS_PER_BYTE, Calibration, Cost, Estimate
+from webapp.domain.policy import QueueState, readiness
+from webapp.domain.pricing import PriceList
+from webapp.domain.profiles import Profile
+from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus, WindowStatus
+from webapp.models import BatchWindow, Job, JobRequest, JobResult, LedgerEntry, Queue, User
+from webapp.services.batches import queue_state
+from webapp.services.budgets import BudgetState, budgets_of
+from webapp.services.clock import clock
+from webapp.services.registry import Profiles
+from webapp.services.runs import Run, prepare
+
+RECENT_ANSWERS = 200  # of a profile: what it is calibrated by
+RECENT_WINDOWS = 20  # of a queue: how long a ride takes
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What is known of one run before it is stored. `now` and `batch` are what it costs in either mode."""
+
+    estimate: Estimate
+    now: Cost
+    batch: Cost
+    own: Cost  # in the mode that was chosen; its ceiling is what a budget reserves
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """When the batch of a queue will likely be back, if some more jobs join it now."""
+
+    now: datetime
+    state: QueueState  # with these jobs
+    opens_at: datetime | None  # at the latest; None: only when enough jobs have come, or nobody can say
+    ride: timedelta | None  # from opening to the answers, median; None: this queue has no history
+    long_ride: timedelta | None  # … 90th percentile
+    windows: int  # that this is known from
+
+    @property
+    def back_at(self) -> datetime | None:
+        return self.opens_at + self.ride if self.opens_at and self.ride else None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the form says before submit: one quote for each run, the sums, and when a batch would be back."""
+
+    quotes: list[tuple[Run, Quote]]
+    now: Cost
+    batch: Cost
+    calibration: Calibration
+    outlook: Outlook | None  # None: this profile has no batch mode
+    budgets: list[BudgetState]
+
+    @property
+    def own_ceiling(self) -> Decimal | None:
+        return _sum([quoted.own.ceiling for _, quoted in self.quotes])
+
+    @property
+    def saved_share(self) -> float | None:
+        """What a batch saves, as a share of what it costs now."""
+        now, batch = (self.now.likely, self.batch.likely) if self.now.likely else (self.now.ceiling, self.batch.ceiling)
+        return float(1 - batch / now) if now and batch is not None else None
+
+
+def forecast(
+    session: Session, settings: Settings, prices: PriceList, profiles: Profiles, *,
+    user: User, profile: Profile, runs: Sequence[Mapping[str, Any]],
+) -> Forecast:  # fmt: skip
+    """Quote runs (their values by field key, documents named by id) that nobody has submitted yet.
+
+    Raises InvalidInput with a message per field.
+    """
+    now = clock(session)
+    prepared = [prepare(session, settings, profile, values, user, now) for values in runs]
+    calibration = calibrate(session, profile.id)
+    quotes = [(run, quote(settings, prices, run, calibration, now)) for run in prepared]
+    has_batch = ExecutionMode.BATCH in profile.execution_modes
+    return Forecast(
+        quotes, total([quoted.now for _, quoted in quotes]), total([quoted.batch for _, quoted in quotes]), calibration,
+        outlook(session, settings, profiles, prepared, profile.id, now) if has_batch else None,
+        budgets_of(session, user_id=user.id, profile_id=profile.id),
+    )  # fmt: skip
+
+
+def calibrate(session: Session, profile_id: str) -> Calibration:
+    """What the last answers of this profile took, and how far their estimates were off (share of the cost)."""
+    recent = (
+        select(Job.id)
+        .where(Job.profile_id == profile_id, Job.status == JobStatus.COMPLETED)
+        .order_by(Job.id.desc())
+        .limit(RECENT_ANSWERS)
+        .subquery()
+    )
+    is_text = JobRequest.file_pages == 0
+    beside_text = JobResult.input_tokens - JobRequest.body_bytes * TOKENS_PER_BYTE
+    said = (
+        JobRequest.estimated_input_tokens * LedgerEntry.input_price
+        + JobRequest.estimated_output_tokens * LedgerEntry.output_price
+    ) / 1_000_000  # at the prices that were paid: a job may have changed its mode
+    error = case((LedgerEntry.amount > 0, func.abs(said - LedgerEntry.amount) / LedgerEntry.amount))
+    row = session.execute(
+        select(
+            func.count(JobResult.input_tokens),
+            _median(JobResult.input_tokens * 1.0 / JobRequest.body_bytes).filter(is_text),
+            _median(beside_text / func.nullif(JobRequest.file_pages, 0)),
+            _median(JobResult.output_tokens), func.count(error), _median(error),
+            func.percentile_cont(0.9).within_group(error),
+        )
+        .select_from(recent)
+        .join(JobResult, JobResult.job_id == recent.c.id)
+        .join(JobRequest, JobRequest.job_id == recent.c.id)
+        .join(LedgerEntry, and_(LedgerEntry.job_id == recent.c.id, LedgerEntry.reason == "answer"), isouter=True)
+    ).one()  # fmt: skip
+    answers, per_byte, per_page, output, judged, typical, high = row
+    if answers < ENOUGH_ANSWERS:
+        return Calibration(answers)
+    default = Calibration()
+    return Calibration(
+        answers, per_byte or default.tokens_per_byte, max(per_page or default.tokens_per_page, 0.0),
+        None if output is None else round(output), judged, typical, high,
+    )  # fmt: skip
+
+
+def quote(settings: Settings, prices: PriceList, run: Run, calibration: Calibration, now: datetime) -> Quote:
+    """Tokens and costs of one prepared run at the prices of `now`."""
+    estimated = estimates.estimate(run.size, calibration)
+    sync, batch = (
+        estimates.cost(prices, run.model_in(mode, settings), mode, now, run.size, estimated)
+        for mode in (ExecutionMode.SYNC, ExecutionMode.BATCH)
+    )
+    own = sync if run.mode is ExecutionMode.SYNC else batch
+    if run.strategy is BatchStrategy.DEADLINE:  # it may have to run now after all
+        own = replace(own, ceiling=sync.ceiling)
+    return Quote(estimated, sync, batch, own)
+
+
+def outlook(
+    session: Session, settings: Settings, profiles: Profiles, runs: Sequence[Run], profile_id: str, now: datetime
+) -> Outlook:
+    """When these runs, as batch jobs of one queue, will likely be back."""
+    first, joining = runs[0], len(runs)
+    model = first.model_in(ExecutionMode.BATCH, settings)
+    key = {"profile_id": profile_id, "endpoint": first.endpoint, "model": model, "strategy": first.strategy}
+    queue = session.scalars(select(Queue).filter_by(**key)).one_or_none()
+    state = queue_state(session, settings, profiles, queue or Queue(**key))
+    state = replace(state, queued=state.queued + joining, oldest_queued_at=state.oldest_queued_at or now)
+    opens_at = now if readiness(state, now).ready else None
+    if opens_at is None and not state.is_held and state.has_room:
+        opens_at = max(filter(None, (state.opens_at, state.not_before)), default=None) if state.opens_at else None
+    ended = (
+        select((BatchWindow.finished_at - BatchWindow.opened_at).label("ride"))
+        .where(BatchWindow.queue_id == (queue.id if queue else None), BatchWindow.status == WindowStatus.COMPLETED)
+        .order_by(BatchWindow.id.desc())
+        .limit(RECENT_WINDOWS)
+        .subquery()
+    )
+    ride, long_ride, windows = session.execute(
+        select(_median(ended.c.ride), func.percentile_cont(0.9).within_group(ended.c.ride), func.count())
+        .select_from(ended)
+    ).one()  # fmt: skip
+    return Outlook(now, state, opens_at, ride, long_ride, windows)
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """The sums; unknown as soon as one is."""
+    return Cost(_sum([cost.likely for cost in costs]), _sum([cost.ceiling for cost in costs]))
+
+
+def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    return None if None in amounts else sum((amount for amount in amounts if amount is not None), Decimal())
+
+
+def _median(column: Any) -> Any:
+    return func.percentile_cont(0.5).within_group(column)

@@ -1,0 +1,110 @@
+"""A run before it is a job: its values checked, its documents found, its provider request rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.errors import InvalidInput
+from webapp.domain.estimates import Size, size_of
+from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
+from webapp.domain.rendering import render, to_json
+from webapp.domain.states import BatchStrategy, ExecutionMode
+from webapp.models import Document, User
+from webapp.services.documents import documents_of
+
+MOST_AHEAD = timedelta(days=366)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, checked and rendered, ready to be stored."""
+
+    mode: ExecutionMode
+    strategy: BatchStrategy
+    inputs: dict[str, Any]
+    documents: list[Document]
+    endpoint: str
+    model: str
+    need_by: datetime | None  # strategy deadline
+    body: str  # JSON text of the provider request: what is sent in either mode
+    size: Size
+
+    def model_in(self, mode: ExecutionMode, settings: Settings) -> str:
+        """The model that answers in this mode: that of the settings, unless the profile names its own."""
+        own = settings.sync_model if self.mode is ExecutionMode.SYNC else settings.batch_model
+        if self.model != own:
+            return self.model
+        return settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
+
+
+def prepare(
+    session: Session, settings: Settings, profile: Profile, values: Mapping[str, Any], user: User, now: datetime
+) -> Run:
+    """Check the values of one run and render its request. A document is named by its id.
+
+    Raises InvalidInput with a message per field.
+    """
+    inputs = profile.validate_inputs(values)
+    documents = _load_documents(session, profile, inputs, user.id)
+    mode = ExecutionMode(inputs.pop(EXECUTION_MODE, None) or ExecutionMode.SYNC)
+    strategy = BatchStrategy(inputs.pop(BATCH_STRATEGY, None) or BatchStrategy.COUNT_ONLY)
+    need_by = _need_by(inputs.pop(NEED_BY, None), mode, strategy, now)
+    model = settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
+    shown = {key: _in_templates(document, profile.request.endpoint) for key, document in documents.items()}
+    rendered = render(profile.request.body, {
+        "model": model, "inputs": inputs, "documents": shown, "document": next(iter(shown.values()), None),
+        "user": {"id": user.id},
+    })  # fmt: skip
+    body = to_json(rendered)
+    if len(body.encode()) > settings.max_window_bytes // 2:
+        raise InvalidInput({}, "This run's request is too large to send.")
+    found = list({document.id: document for document in documents.values()}.values())
+    pages = sum(document.pages for document in found if document.provider_file_id)
+    named = rendered.get("model")
+    return Run(
+        mode, strategy, inputs, found, profile.request.endpoint, named if isinstance(named, str) and named else model,
+        need_by, body, size_of(rendered, body, pages),
+    )  # fmt: skip
+
+
+def _load_documents(session: Session, profile: Profile, inputs: Mapping[str, Any], user_id: int) -> dict[str, Document]:
+    """{field key: document} for the document fields that are filled in."""
+    wanted = {field.key: inputs[field.key] for field in profile.document_fields if inputs[field.key] is not None}
+    found = documents_of(session, user_id, list(wanted.values())) if wanted else {}
+    missing = {key: "There is no such document of yours." for key, id_ in wanted.items() if id_ not in found}
+    if missing:
+        raise InvalidInput(missing)
+    return {key: found[id_] for key, id_ in wanted.items()}
+
+
+def _need_by(given: str | None, mode: ExecutionMode, strategy: BatchStrategy, now: datetime) -> datetime | None:
+    """When a batch job has to be there, for the strategy that asks for it. Raises InvalidInput."""
+    if mode is not ExecutionMode.BATCH or (strategy is not BatchStrategy.DEADLINE and given is None):
+        return None
+    if strategy is not BatchStrategy.DEADLINE:
+        raise InvalidInput({NEED_BY: "Only the strategy “deadline” keeps to a time: choose it, or leave this empty."})
+    if given is None:
+        raise InvalidInput({NEED_BY: "The strategy “deadline” needs to know by when."})
+    need_by = datetime.fromisoformat(given)
+    if need_by <= now:
+        raise InvalidInput({NEED_BY: "This moment has passed."})
+    if need_by > now + MOST_AHEAD:
+        raise InvalidInput({NEED_BY: "This is more than a year ahead."})
+    return need_by
+
+
+def _in_templates(document: Document, endpoint: str) -> dict[str, Any]:
+    """What templates see of a document. `content` fits into a message: the text, or the part that names the file."""
+    file_id = document.provider_file_id
+    is_chat = endpoint == "/v1/chat/completions"
+    part = {"type": "file", "file": {"file_id": file_id}} if is_chat else {"type": "input_file", "file_id": file_id}
+    return {
+        "text": document.text, "content": [part] if file_id else document.text, "file": file_id,
+        "filename": document.filename, "pages": document.pages,
+    }  # fmt: skip
