@@ -46,6 +46,21 @@ def test_a_bad_file_is_explained_on_its_field_without_a_new_page(page: Page) -> 
     assert page.url.endswith("/jobs/new")
 
 
+def test_the_cost_is_said_before_submit_and_the_files_are_sent_once(page: Page) -> None:
+    page.goto("/jobs/new")
+    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf", HISTORY, DATA / "not-a-pdf.pdf"])
+    rows = page.locator(".estimate-files tbody tr")
+    expect(rows).to_have_count(2)
+    expect(page.locator("#estimate .field-error")).to_contain_text("not-a-pdf.pdf: This file is not a PDF.")
+    expect(page.locator(".estimate-ways")).to_contain_text("50 % less")
+    assert page.evaluate("document.querySelector('input[type=file]').files.length") == 0
+    rows.filter(has_text="two-pages.pdf").get_by_role("checkbox").uncheck()
+    expect(rows).to_have_count(1)
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url(re.compile(r"/jobs/\d+$"))  # one job, of the file that was left
+    expect(page.locator(".page-sub")).to_contain_text("debian-history.pdf")
+
+
 def test_a_session_that_ended_leads_the_polling_page_to_the_login(page: Page) -> None:
     submit(page, "two-pages.pdf", mode="batch")
     page.wait_for_url(re.compile(r"/jobs/\d+$"))
@@ -79,8 +94,10 @@ def test_every_page_is_accessible_and_fits(page: Page, admin: Page, scheme: str,
         assert overflow <= 0, f"{name} is {overflow} px too wide"
 
     visit_everything(page, look)
-    admin.goto("/admin")
-    look("admin", admin)
+    for path in ("/admin", "/admin/budgets", "/admin/costs", "/admin/benchmarks", "/admin/simulate"):
+        admin.goto(path)
+        expect(admin.locator(".chart:not(:has(canvas, .chart-note))")).to_have_count(0)  # all are drawn
+        look(path, admin)
 
 
 def test_everything_works_without_javascript(browser: Browser, stack: Stack) -> None:

@@ -96,4 +96,6 @@ def cost(prices: PriceList, model: str, mode: ExecutionMode, at: datetime, size:
     if unit and size.max_output_tokens is not None:
         written = max(unit.cache_write or unit.input, unit.input)
         ceiling = unit.model_copy(update={"input": written}).cost(Usage(most, size.max_output_tokens))
+    if likely is not None and ceiling is not None:
+        likely = min(likely, ceiling)  # the experience may be of requests that were all much shorter
     return Cost(likely, ceiling)
