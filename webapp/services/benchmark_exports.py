@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TextIO
 
+from webapp.domain.csv_cells import cells
 from webapp.models import BenchmarkRun
 from webapp.services.benchmark_figures import Figures, Sample
 
@@ -46,7 +47,7 @@ def write_summary(summary: Sequence[Figures], file: TextIO) -> None:
     writer.writerow(SUMMARY_COLUMNS)
     for one in summary:
         row = _row(one, SUMMARY_COLUMNS)
-        writer.writerow(_cells(row | {"mode": row["mode"] or "all", "tier": row["tier"] or "all"}))
+        writer.writerow(cells(*(row | {"mode": row["mode"] or "all", "tier": row["tier"] or "all"}).values()))
 
 
 def write_samples(samples: Sequence[Sample], file: TextIO) -> None:
@@ -54,7 +55,7 @@ def write_samples(samples: Sequence[Sample], file: TextIO) -> None:
     writer = csv.writer(file)
     writer.writerow(SAMPLE_COLUMNS)
     for one in samples:
-        writer.writerow(_cells(_row(one, SAMPLE_COLUMNS)))
+        writer.writerow(cells(*_row(one, SAMPLE_COLUMNS).values()))
 
 
 def _row(one: Figures | Sample, columns: dict[str, str]) -> dict[str, Any]:
@@ -67,11 +68,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return value
-
-
-def _cells(row: dict[str, Any]) -> list[Any]:
-    """No text that a spreadsheet would take for a formula: a tier may have the name of any file."""
-    return [
-        f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-        for value in row.values()
-    ]

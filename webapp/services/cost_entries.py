@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import date
 from typing import Any, TextIO
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from webapp.domain.csv_cells import cells
 from webapp.domain.pricing import PLAIN_TIERS
 from webapp.domain.states import ExecutionMode
 from webapp.models import LedgerEntry, User
@@ -48,7 +48,7 @@ def write_groups(lines: Iterable[Line], dimension: Dimension, file: TextIO) -> N
     writer.writerow([dimension.value, *GROUP_COLUMNS])
     for line in lines:
         key = line.key.isoformat() if isinstance(line.key, date) else line.label
-        writer.writerow(_cells(key, line.answers, line.input_tokens, line.cached_input_tokens, line.output_tokens,
+        writer.writerow(cells(key, line.answers, line.input_tokens, line.cached_input_tokens, line.output_tokens,
                                line.amount, line.saved, line.unknown))  # fmt: skip
 
 
@@ -72,19 +72,4 @@ def write_entries(session: Session, scope: Scope, file: TextIO) -> None:
     writer.writerow([*ENTRY_COLUMNS, "user", "unknown_because"])
     for row in session.execute(statement):
         values = row[: len(ENTRY_COLUMNS)]
-        writer.writerow(_cells(*values, row.email, why_unknown(row) if row.is_unknown else None))
-
-
-def _cells(*values: Any) -> list[str]:
-    """Numbers in full precision, times in UTC, and no text that a spreadsheet would take for a formula."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, Decimal):
-            return format(value, "f")
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).isoformat()
-        if isinstance(value, str):
-            return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-        return "" if value is None else str(value)
-
-    return [cell(value) for value in values]
+        writer.writerow(cells(*values, row.email, why_unknown(row) if row.is_unknown else None))
