@@ -71,8 +71,8 @@ def upgrade() -> None:
         sa.Column("input_tokens", sa.BigInteger(), nullable=False),
         sa.Column("cached_input_tokens", sa.BigInteger(), nullable=False),
         sa.Column("output_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("amount", USD, nullable=False),
-        sa.Column("sync_amount", USD, nullable=False),
+        sa.Column("amount", sa.Numeric(38, 12), nullable=False),
+        sa.Column("sync_amount", sa.Numeric(38, 12), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_cost_hours_user_id_users")),
         sa.PrimaryKeyConstraint(
             "hour", "user_id", "profile_id", "execution_mode", "model", "reason", name=op.f("pk_cost_hours")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from devstack.stack import Stack
 from tests.conftest import DATA
@@ -59,6 +59,28 @@ def test_the_cost_is_said_before_submit_and_the_files_are_sent_once(page: Page) 
     page.get_by_role("button", name="Run").click()
     page.wait_for_url(re.compile(r"/jobs/\d+$"))  # one job, of the file that was left
     expect(page.locator(".page-sub")).to_contain_text("debian-history.pdf")
+
+
+def test_a_file_that_comes_while_an_estimate_is_under_way_is_not_lost(page: Page) -> None:
+    page.goto("/jobs/new")
+    answers: list[Route] = []
+    page.route("**/jobs/estimate", answers.append)  # held back, until the second file is there
+    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
+    with page.expect_request("**/jobs/estimate"):
+        pass
+    page.evaluate(
+        """() => {
+            const input = document.querySelector('input[type=file]'), bag = new DataTransfer();
+            bag.items.add(new File(['%PDF-1.7 broken'], 'second.pdf', {type: 'application/pdf'}));
+            input.files = bag.files;
+        }"""
+    )
+    page.unroute("**/jobs/estimate")
+    answers[0].continue_()
+    expect(page.locator(".estimate-files tbody tr")).to_have_count(1)
+    assert page.evaluate("[...document.querySelector('input[type=file]').files].map((file) => file.name)") == [
+        "second.pdf"
+    ]
 
 
 def test_a_session_that_ended_leads_the_polling_page_to_the_login(page: Page) -> None:

@@ -237,6 +237,25 @@ def test_a_run_that_fails_does_not_keep_the_next_one_from_its_turn(session: Sess
     assert len(job_ids(session)) == 2
 
 
+def test_a_run_that_breaks_does_not_keep_the_next_one_from_its_turn_either(
+    session: Session, parts: Parts, admin: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_user(session, "other@example.org", role="admin")
+    make_benchmark(session, parts, other)
+    make_benchmark(session, parts, admin)
+    create_jobs = benchmarks.jobs.create_jobs
+
+    def break_for_other(*arguments: Any, user: User, **more: Any) -> list[int]:
+        if user.id == other.id:
+            raise RuntimeError("a defect")
+        return create_jobs(*arguments, user=user, **more)
+
+    monkeypatch.setattr(benchmarks.jobs, "create_jobs", break_for_other)
+    with pytest.raises(RuntimeError, match="a defect"):
+        advance(session, parts)
+    assert len(job_ids(session)) == 2
+
+
 # In a batch
 
 

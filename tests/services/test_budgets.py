@@ -148,8 +148,21 @@ def test_an_end_without_an_answer_releases_it(session: Session, parts: Parts, us
         session.commit()
         finish(session, parts, session.get_one(Job, job.id, populate_existing=True), transport_error("timed out"))
     now = state(session, user)
-    assert (now.spent, now.reserved, now.left) == (0, 0, 1)
-    assert now.unknown == (1 if end == "lost" else 0)
+    assert (now.spent, now.reserved) == (0, 0)
+    # What got lost may have been paid: until somebody knows, it may have cost as much as its ceiling.
+    uncertain = ceiling_of(session, job) if end == "lost" else Decimal()
+    assert (now.unknown, now.uncertain, now.left) == (1 if end == "lost" else 0, uncertain, 1 - uncertain)
+
+
+def test_answers_of_unknown_cost_do_not_slip_past_a_budget(session: Session, parts: Parts, user: User) -> None:
+    job = make_job(session, parts, user)
+    price = ceiling_of(session, job)
+    give(session, user, 2 * price)
+    finish(session, parts, job, read_answer(200, response(usage=None)))
+    assert state(session, user).left == price
+    finish(session, parts, make_job(session, parts, user), read_answer(200, response("- Two.", usage=None)))
+    with pytest.raises(OverBudget, match="2 answers of unknown cost may be"):
+        make_job(session, parts, user)
 
 
 def test_a_window_settles_what_was_answered_and_keeps_what_returns(
@@ -269,6 +282,9 @@ def test_an_administrator_sets_changes_and_removes_a_budget(session: Session, pa
         ({"email": "alice@example.org", "amount": "much"}, "amount"),
         ({"email": "alice@example.org", "amount": "NaN"}, "amount"),
         ({"email": "alice@example.org", "amount": "-1"}, "amount"),
+        ({"email": "alice@example.org", "amount": "2,50"}, "amount"),  # a decimal comma is no 250
+        ({"email": "alice@example.org", "amount": "1e-99999"}, "amount"),
+        ({"email": "alice@example.org", "amount": "10000000.01"}, "amount"),
         ({"email": "alice@example.org", "reason": " "}, "reason"),
     ],
 )  # fmt: skip

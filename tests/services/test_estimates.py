@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy.orm import Session
 
+from tests.conftest import ROOT
 from tests.factories import (
     end_batch,
     items_of,
@@ -19,13 +20,13 @@ from tests.factories import (
     response,
 )
 from webapp.domain.answers import read_answer
-from webapp.domain.estimates import TOKENS_PER_BYTE, Calibration, Size, cost, estimate, size_of
+from webapp.domain.estimates import MOST_COUNTED, TOKENS_PER_BYTE, Calibration, Estimate, Size, cost, estimate, size_of
 from webapp.domain.pricing import PriceList
 from webapp.domain.rendering import to_json
 from webapp.domain.states import BatchStrategy, ExecutionMode
 from webapp.models import Job, JobRequest, Queue, User
 from webapp.parts import Parts
-from webapp.services import batch_ingest, estimates, runs
+from webapp.services import batch_ingest, estimates, jobs, runs
 from webapp.services.clock import clock, move_clock
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
@@ -188,3 +189,29 @@ def test_a_deadline_keeps_its_strategy_in_the_quote(session: Session, parts: Par
     found = quoted(session, parts, run)
     assert run.strategy is BatchStrategy.DEADLINE
     assert found.own.ceiling == found.now.ceiling != found.batch.ceiling
+
+
+def test_a_service_tier_that_the_request_asks_for_is_not_quoted_at_the_list_price() -> None:
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    prices = PriceList.load(ROOT / "prices.json")
+    body = {"model": "gpt-6-luna", "service_tier": "priority", "max_output_tokens": 50}
+    size = size_of(body, to_json(body), 0)
+    sync, batch = (
+        cost(prices, "gpt-6-luna", mode, now, size, Estimate(100, 50))
+        for mode in (ExecutionMode.SYNC, ExecutionMode.BATCH)
+    )
+    assert (sync.likely, sync.ceiling) == (None, None)  # prices.json has no priority prices
+    assert batch.ceiling is not None  # a batch has no tiers
+
+
+def test_what_a_provider_claims_makes_no_figure_that_cannot_be_stored(
+    session: Session, parts: Parts, user: User
+) -> None:  # fmt: skip
+    for _ in range(3):
+        answer(session, parts, make_job(session, parts, user), 9_999_999_999, 9_999_999_999)
+    document = make_document(session, user, "x" * 30_000_000)
+    [job_id] = jobs.create_jobs(
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
+        runs=[{"document": document.id}],
+    )  # fmt: skip
+    assert session.get_one(JobRequest, job_id).estimated_input_tokens == MOST_COUNTED

@@ -151,6 +151,15 @@ def test_a_provider_that_is_down_takes_nothing_away(session: Session, parts: Par
     assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles)
 
 
+def test_a_model_whose_name_cannot_be_stored_takes_no_other_away(session: Session, parts: Parts) -> None:
+    models = FakeProviderModels()
+    models.announced = {"gpt-6-luna": clock(session).date(), "nul\x00": None, "long" * 1000: None}
+    assert shutdowns.refresh(session, models) == 1
+    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles)
+    models.announced = {"nul\x00": None}
+    assert shutdowns.refresh(session, models) == 0
+
+
 def test_on_azure_each_mode_is_looked_at_by_its_deployment(session: Session, parts: Parts) -> None:
     settings = parts.settings.model_copy(update={"batch_model": "my-batch"})
     prices = PriceList([

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import Engine, delete, event, func, select
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_document, make_user
+from tests.factories import PASSWORD, make_document, make_job, make_user
 from tests.fakes import FakeProviderModels
-from webapp.models import Budget, Document, Job, JobDocument
+from webapp.models import Budget, Document, Job, JobDocument, JobRequest, User
 from webapp.parts import Parts
 from webapp.services import shutdowns
 from webapp.services.clock import clock
+from webapp.views import jobs as views_of_jobs
 
 
 @pytest.fixture
@@ -106,6 +107,117 @@ def test_what_is_not_filled_in_yet_is_no_error(alice: FlaskClient) -> None:
     assert "The estimate comes when the form is filled in." in html
     html = alice.post("/jobs/estimate", data={"profile": "text_classification"}, headers={"HX-Request": "true"}).text
     assert "as soon as the form is filled in" in html
+
+
+@pytest.mark.parametrize("ticked_at_first", [True, False])
+def test_the_box_that_sends_the_file_itself_also_counts_for_what_was_stored_before(
+    alice: FlaskClient, session: Session, ticked_at_first: bool
+) -> None:
+    ticked: dict[str, Any] = {"document-as-file": "y"}
+    before, after = (ticked, {}) if ticked_at_first else ({}, ticked)
+    kept = kept_in(ask(alice, "two-pages.pdf", **before).text)
+    estimated = kept_in(ask(alice, **{"document-kept": kept}, **after).text)
+    assert len(estimated) == 1
+    for ids in (kept, estimated):  # the form may come back without another estimate
+        ask(alice, path="/jobs/new", **{"document-kept": ids}, **after)
+    pages = session.scalars(select(JobRequest.file_pages)).all()
+    assert pages == ([0, 0] if ticked_at_first else [2, 2])
+
+
+def test_a_scan_that_was_stored_as_a_file_has_no_text_to_send(alice: FlaskClient, session: Session) -> None:
+    kept = kept_in(ask(alice, "no-text-layer.pdf", **{"document-as-file": "y"}).text)
+    html = ask(alice, **{"document-kept": kept}).text
+    assert kept_in(html) == []
+    assert "no-text-layer.pdf: This PDF has no text layer" in html
+    answer = ask(alice, path="/jobs/new", **{"document-kept": kept})
+    assert (answer.status_code, session.scalar(select(func.count()).select_from(Job))) == (422, 0)
+
+
+def test_a_document_that_is_named_again_and_again_is_one(alice: FlaskClient, session: Session) -> None:
+    kept = kept_in(ask(alice, "two-pages.pdf").text)
+    assert kept_in(ask(alice, **{"document-kept": [*(kept * 50), "9" * 30]}).text) == kept
+    ask(alice, path="/jobs/new", **{"document-kept": kept * 50})
+    assert session.scalar(select(func.count()).select_from(Job)) == 1
+
+
+def test_one_form_has_an_end(alice: FlaskClient, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views_of_jobs, "MOST_RUNS", 1)
+    html = ask(alice, "two-pages.pdf", "debian-history.pdf").text
+    assert "At most 1 files at once." in html
+    assert len(kept_in(html)) == 2  # to be taken out
+    assert ask(alice, path="/jobs/new", **{"document-kept": kept_in(html)}).status_code == 422
+    assert session.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_what_retention_took_from_the_form_is_said(alice: FlaskClient, session: Session) -> None:
+    kept = kept_in(ask(alice, "two-pages.pdf", "debian-history.pdf").text)
+    session.query(Document).filter_by(id=int(kept[0])).update({"deleted_at": clock(session)})
+    session.commit()
+    html = ask(alice, **{"document-kept": kept}).text
+    assert kept_in(html) == kept[1:]
+    assert "There is no such document of yours." in html
+
+
+def test_what_a_budget_refused_keeps_its_files(alice: FlaskClient, session: Session) -> None:
+    session.add(Budget(user_id=1, monthly_amount=0))
+    session.commit()
+    answer = ask(alice, "two-pages.pdf", path="/jobs/new")
+    assert (answer.status_code, len(kept_in(answer.text))) == (409, 1)
+    again = ask(alice, path="/jobs/new", **{"document-kept": kept_in(answer.text)})
+    assert kept_in(again.text) == kept_in(answer.text)
+    assert session.scalar(select(func.count()).select_from(Document)) == 1
+
+
+def test_the_files_of_an_estimate_are_shown_without_a_query_each(alice: FlaskClient, session: Session) -> None:
+    def asked(count: int) -> int:
+        user = session.get_one(User, 1)
+        kept = [str(make_document(session, user).id) for _ in range(count)]
+        seen: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            seen.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            assert kept_in(ask(alice, **{"document-kept": kept}).text) == kept
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+        return sum("FROM documents" in statement for statement in seen)
+
+    assert asked(9) - asked(1) <= 2 * 8  # each is locked and its text read; not read once more to be shown
+
+
+def test_a_budget_that_is_removed_meanwhile_breaks_no_page(
+    alice: FlaskClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.add(Budget(user_id=1, monthly_amount=1))
+    session.commit()
+    shown_in = views_of_jobs.shown_in
+
+    def remove_first(*given: Any) -> Any:
+        session.execute(delete(Budget))
+        session.commit()
+        return shown_in(*given)
+
+    monkeypatch.setattr(views_of_jobs, "shown_in", remove_first)
+    answer = ask(alice, "two-pages.pdf")
+    assert (answer.status_code, "$1.00 of $1.00 left" in answer.text) == (200, True)
+
+
+def test_a_page_that_polls_does_not_read_the_request(alice: FlaskClient, session: Session, parts: Parts) -> None:
+    job_id = make_job(session, parts, session.get_one(User, 1)).id
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert alice.get(f"/jobs/{job_id}/status").status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert any("FROM job_requests" in statement for statement in seen)
+    assert not any("job_requests.body," in statement for statement in seen)
 
 
 def test_a_wrong_form_keeps_its_files(alice: FlaskClient) -> None:

@@ -27,6 +27,7 @@ class Size:
     file_pages: int  # of documents that are sent as files
     most_input_tokens: int
     max_output_tokens: int | None  # None: the request sets no limit
+    service_tier: str | None = None  # that the request asks for; it counts in sync only
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ class Cost:
 
 def size_of(body: Mapping[str, Any], body_json: str, file_pages: int) -> Size:
     """Measure a rendered request body (`body_json` is the text that is sent)."""
-    return Size(len(body_json.encode()), file_pages, most_input_tokens(body_json, file_pages), _max_output_tokens(body))
+    tier = body.get("service_tier")
+    return Size(
+        len(body_json.encode()), file_pages, most_input_tokens(body_json, file_pages), _max_output_tokens(body),
+        tier if isinstance(tier, str) else None,
+    )  # fmt: skip
 
 
 def _max_output_tokens(body: Mapping[str, Any]) -> int | None:
@@ -74,12 +79,15 @@ def _max_output_tokens(body: Mapping[str, Any]) -> int | None:
 
 
 def estimate(size: Size, calibration: Calibration) -> Estimate:
-    """The tokens that this request will likely take; the output never more than its limit."""
+    """The tokens that this request will likely take; the output never more than its limit.
+
+    At most MOST_COUNTED: what a provider claims of other answers must not make a figure that cannot be stored.
+    """
     tokens = size.body_bytes * calibration.tokens_per_byte + size.file_pages * calibration.tokens_per_page
     output = calibration.output_tokens
     if output is not None and size.max_output_tokens is not None:
         output = min(output, size.max_output_tokens)
-    return Estimate(round(tokens), output)
+    return Estimate(min(round(tokens), MOST_COUNTED), None if output is None else min(output, MOST_COUNTED))
 
 
 def cost(prices: PriceList, model: str, mode: ExecutionMode, at: datetime, size: Size, estimated: Estimate) -> Cost:
@@ -88,11 +96,11 @@ def cost(prices: PriceList, model: str, mode: ExecutionMode, at: datetime, size:
     Cached input is never promised. The ceiling counts the input high, as if all of it were written to a cache.
     """
     likely = ceiling = None
-    unit = prices.unit_prices(model, mode, at, input_tokens=estimated.input_tokens)
+    unit = prices.unit_prices(model, mode, at, input_tokens=estimated.input_tokens, tier=size.service_tier)
     if unit and estimated.output_tokens is not None:
         likely = unit.cost(Usage(estimated.input_tokens, estimated.output_tokens))
     most = size.most_input_tokens
-    unit = prices.unit_prices(model, mode, at, input_tokens=most)
+    unit = prices.unit_prices(model, mode, at, input_tokens=most, tier=size.service_tier)
     if unit and size.max_output_tokens is not None:
         written = max(unit.cache_write or unit.input, unit.input)
         ceiling = unit.model_copy(update={"input": written}).cost(Usage(most, size.max_output_tokens))

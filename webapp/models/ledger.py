@@ -14,6 +14,7 @@ from webapp.models.base import Base, BigInt, CreatedAt, Id
 from webapp.models.user import User
 
 Usd = Numeric(20, 12)
+UsdSum = Numeric(38, 12)  # of an hour; a provider may claim any number of tokens
 
 
 class LedgerEntry(Base):
@@ -63,8 +64,8 @@ class CostHour(Base):
     input_tokens: Mapped[BigInt]
     cached_input_tokens: Mapped[BigInt]
     output_tokens: Mapped[BigInt]
-    amount: Mapped[Decimal] = mapped_column(Usd)  # USD; of the entries whose amount is known
-    sync_amount: Mapped[Decimal] = mapped_column(Usd)  # USD; one without a sync price counts with its amount
+    amount: Mapped[Decimal] = mapped_column(UsdSum)  # USD; of the entries whose amount is known
+    sync_amount: Mapped[Decimal] = mapped_column(UsdSum)  # USD; one without a sync price counts with its amount
 
     __table_args__ = (
         Index("ix_cost_hours_user", "user_id", "hour"),

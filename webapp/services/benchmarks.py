@@ -85,7 +85,9 @@ def advance(session: Session, settings: Settings, profiles: Profiles, prices: Pr
     """Do what is due of each run that has not ended. Commits.
 
     Safe to do twice, and at once: the run's row is the lock, and the samples say what was done.
+    Raises the last error of a run that could not be advanced; the others are.
     """
+    failed: Exception | None = None
     running = select(BenchmarkRun.id).where(BenchmarkRun.status == BenchmarkStatus.RUNNING)
     for run_id in session.scalars(running.order_by(BenchmarkRun.id)).all():
         run = session.scalars(
@@ -94,9 +96,14 @@ def advance(session: Session, settings: Settings, profiles: Profiles, prices: Pr
             .with_for_update(skip_locked=True)
             .execution_options(populate_existing=True)
         ).one_or_none()
-        if run:
-            _advance_run(session, settings, profiles, prices, run)
+        try:
+            if run:
+                _advance_run(session, settings, profiles, prices, run)
+        except Exception as error:
+            failed = error
         session.rollback()  # where nothing was due the lock goes now
+    if failed:
+        raise failed
 
 
 def _advance_run(

@@ -6,13 +6,14 @@ not ended. So a reservation is settled, or released, by the very commit that end
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, case, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -25,6 +26,8 @@ from webapp.services.ledger import is_unknown
 from webapp.services.registry import Profiles
 
 MOST_AMOUNT = Decimal(10_000_000)
+# Commas only between groups of three: whoever writes 2,50 for two and a half shall not get 250.
+AMOUNT = re.compile(r"\$? ?([0-9]{1,8}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(\.[0-9]{1,12})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,12 @@ class BudgetState:
     spent: Decimal
     reserved: Decimal  # the ceilings of jobs that have not ended
     unknown: int  # ledger entries of the month whose amount nobody knows: they are not in `spent`
+    uncertain: Decimal  # … but each may have cost as much as its job's ceiling
 
     @property
     def left(self) -> Decimal:
         """What a new job may still reserve; below 0 when more was spent than allowed."""
-        return self.budget.monthly_amount - self.spent - self.reserved
+        return self.budget.monthly_amount - self.spent - self.reserved - self.uncertain
 
     @property
     def overrun(self) -> Decimal:
@@ -81,7 +85,7 @@ def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
     ).all()
     if not locked:
         return
-    for state in _states(session, [budget.id for budget in locked], now, counts_unknown=False):
+    for state in _states(session, [budget.id for budget in locked], now):
         budget = state.budget
         whose = budget.user.email if budget.user else f"the profile {budget.profile_id}"
         ceilings = [ceiling for one in wanted if one.falls_under(budget) for ceiling in one.ceilings]
@@ -92,18 +96,27 @@ def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
             )
         total = sum((ceiling for ceiling in ceilings if ceiling is not None), Decimal())
         if total > state.left:
+            doubt = (
+                f", and {state.unknown} answers of unknown cost may be ${state.uncertain:,.6f}" if state.unknown else ""
+            )
             raise OverBudget(
                 f"This may cost up to ${total:,.6f}, but ${max(state.left, Decimal()):,.6f} is left of the budget of "
                 f"{whose} for this month (UTC): of ${budget.monthly_amount:,.2f}, ${state.spent:,.6f} is spent and "
-                f"${state.reserved:,.6f} is reserved for jobs that have not ended.",
+                f"${state.reserved:,.6f} is reserved for jobs that have not ended{doubt}.",
                 left=format(state.left, "f"), ceiling=format(total, "f"),
             )  # fmt: skip
 
 
 def budgets_of(session: Session, *, user_id: int, profile_id: str | None = None) -> list[BudgetState]:
-    """The budgets that this user's runs (of this profile) fall under, as they stand now."""
+    """The budgets that this user's runs (of this profile) fall under, as they stand now.
+
+    Apart from the session: a page shows them after the transaction, when an administrator may have removed one.
+    """
     applies = or_(Budget.user_id == user_id, Budget.profile_id == profile_id)
-    return _states(session, session.scalars(select(Budget.id).where(applies)).all(), clock(session))
+    states = _states(session, session.scalars(select(Budget.id).where(applies)).all(), clock(session))
+    for state in states:
+        session.expunge(state.budget)
+    return states
 
 
 def list_budgets(session: Session) -> list[BudgetState]:
@@ -154,34 +167,36 @@ def remove_budget(session: Session, budget_id: int, *, user: User, reason: str) 
     session.commit()
 
 
-def _states(
-    session: Session, budget_ids: Sequence[int], now: datetime, *, counts_unknown: bool = True
-) -> list[BudgetState]:
+def _states(session: Session, budget_ids: Sequence[int], now: datetime) -> list[BudgetState]:
     """One statement, so one snapshot: a job that ends meanwhile is either reserved or spent, never neither."""
     start, end = month_of(now)
     facts = costs.facts()
 
-    def is_theirs(owner: Any) -> ColumnElement[bool]:
-        return or_(owner.user_id == Budget.user_id, owner.profile_id == Budget.profile_id)
+    def of_owner(statement: Select[Any], rows: Any) -> ColumnElement[Any]:
+        """One lookup for either kind of budget: with an OR of both, each would read everything there is."""
+        user, profile = (
+            statement.where(condition).correlate(Budget).scalar_subquery()
+            for condition in (rows.user_id == Budget.user_id, rows.profile_id == Budget.profile_id)
+        )
+        return case((Budget.user_id.is_not(None), user), else_=profile)
 
-    spent = (
-        select(func.coalesce(func.sum(facts.c.amount), 0))
-        .where(is_theirs(facts.c), facts.c.hour >= start, facts.c.hour < end)
-        .correlate(Budget).scalar_subquery()
-    )  # fmt: skip
-    reserved = (
+    spent = of_owner(
+        select(func.coalesce(func.sum(facts.c.amount), 0)).where(facts.c.hour >= start, facts.c.hour < end), facts.c
+    )
+    reserved = of_owner(
         select(func.coalesce(func.sum(JobRequest.ceiling), 0))
         .join(Job, Job.id == JobRequest.job_id)
-        .where(is_theirs(Job), Job.finished_at.is_(None))
-        .correlate(Budget).scalar_subquery()
+        .where(Job.finished_at.is_(None)), Job,
     )  # fmt: skip
-    not_known = (
-        select(func.count())
-        .where(is_theirs(LedgerEntry), is_unknown(), LedgerEntry.answered_at >= start, LedgerEntry.answered_at < end)
-        .correlate(Budget).scalar_subquery()
+    unknown = (is_unknown(), LedgerEntry.answered_at >= start, LedgerEntry.answered_at < end)
+    not_known = of_owner(select(func.count()).where(*unknown), LedgerEntry)
+    uncertain = of_owner(
+        select(func.coalesce(func.sum(JobRequest.ceiling), 0))
+        .join(LedgerEntry, LedgerEntry.job_id == JobRequest.job_id)
+        .where(*unknown), LedgerEntry,
     )  # fmt: skip
     rows = session.execute(
-        select(Budget, spent, reserved, not_known if counts_unknown else literal(0))
+        select(Budget, spent, reserved, not_known, uncertain)
         .where(Budget.id.in_(budget_ids))
         .options(joinedload(Budget.user))
         .order_by(Budget.profile_id.nulls_first(), Budget.id)
@@ -191,10 +206,8 @@ def _states(
 
 
 def _amount(text: str) -> Decimal:
-    try:
-        amount = Decimal(text.strip().replace("$", "").replace(",", ""))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or not 0 <= amount <= MOST_AMOUNT:
-        raise InvalidInput({"amount": f"Give an amount in USD, from 0 to {MOST_AMOUNT:,}."})
+    found = AMOUNT.fullmatch(text.strip())
+    amount = Decimal(found[1].replace(",", "") + (found[2] or "")) if found else None
+    if amount is None or amount > MOST_AMOUNT:
+        raise InvalidInput({"amount": f"Give an amount in USD, from 0 to {MOST_AMOUNT:,}, like 1,250.50."})
     return amount

@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.domain.answers import MAX_ID, storable
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.states import ExecutionMode
@@ -41,11 +42,14 @@ def refresh(session: Session, models: ProviderModels) -> int:
     found = models.shutdowns()
     now = clock(session)
     session.execute(delete(ProviderModel))
-    if found:
-        rows = [{"model": model, "shutdown_on": on, "seen_at": now} for model, on in found.items()]
+    rows = [
+        {"model": model, "shutdown_on": on, "seen_at": now}
+        for model, on in found.items() if len(model) <= MAX_ID and storable(model) == model
+    ]  # fmt: skip
+    if rows:
         session.execute(insert(ProviderModel), rows)
     session.commit()
-    return len(found)
+    return len(rows)
 
 
 def shutdowns(

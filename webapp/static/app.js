@@ -131,13 +131,29 @@
     zone.querySelector("[data-file-list]").replaceChildren(...rows);
     input.setCustomValidity(rows.some((row) => row.matches(".is-bad")) ? "Remove the files that cannot be used." : "");
   }
-  // Files that an estimate has stored are listed there from now on, and not sent a second time.
-  on("htmx:afterSwap", (event) => {
+  // Files that an estimate has stored are listed there from now on, and not sent a second time. What was changed after
+  // its request was read, within htmx's delay, is in neither: it stays, and is asked for again.
+  const known = (file) => `${file.name} ${file.size} ${file.lastModified}`;
+  const sent = new WeakMap(); // form: the files of the request that is under way
+  const changed = new WeakSet(); // forms that were changed since then
+  on("htmx:beforeRequest", (event) => {
+    if (event.detail.elt.id !== "estimate") return;
+    const form = event.detail.elt.closest("form");
+    sent.set(form, new Set(all("[data-dropzone] input[type=file]", form).flatMap((input) => [...input.files].map(known))));
+    changed.delete(form);
+  });
+  on("change", (event) => event.target.form && changed.add(event.target.form));
+  on("htmx:afterSettle", (event) => {
     if (event.target.id !== "estimate") return;
-    all("[data-dropzone]", event.target.closest("form")).forEach((zone) => {
-      zone.querySelector("input[type=file]").value = "";
+    const form = event.target.closest("form");
+    all("[data-dropzone]", form).forEach((zone) => {
+      const input = zone.querySelector("input[type=file]");
+      const bag = new DataTransfer();
+      [...input.files].filter((file) => !sent.get(form)?.has(known(file))).forEach((file) => bag.items.add(file));
+      input.files = bag.files;
       showFiles(zone);
     });
+    if (changed.has(form)) form.dispatchEvent(new Event("change", { bubbles: true }));
   });
   on("change", (event) => event.target.matches("[data-dropzone] input[type=file]") && showFiles(zoneOf(event)));
   on("dragover", (event) => {

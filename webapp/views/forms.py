@@ -62,9 +62,7 @@ class RunForm(FlaskForm):
 
     def kept(self, profile: Profile) -> dict[str, list[int]]:
         """The documents that were stored already, for an estimate, by field key."""
-        return {
-            field.key: request.form.getlist(kept_key(field), type=int) for field in profile.document_fields
-        }  # fmt: skip
+        return {field.key: _ids(kept_key(field)) for field in profile.document_fields}
 
     def show_errors(self, errors: Mapping[str, str]) -> list[str]:
         """Put each message on its field; returns those that belong to no field."""
@@ -96,6 +94,11 @@ def as_file_key(field: fields.DocumentField) -> str:
 def kept_key(field: fields.DocumentField) -> str:
     """The name of the boxes of stored documents; not a field of the profile."""
     return f"{field.key}-kept"
+
+
+def _ids(name: str) -> list[int]:
+    """The ids under this name, each once; what cannot be one is left out."""
+    return [id_ for id_ in dict.fromkeys(request.form.getlist(name, type=int)) if 0 < id_ < 2**63]
 
 
 def _value(field: Field) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
+from sqlalchemy.orm import defer
 
 from webapp.domain.errors import InvalidInput, OverBudget, PlannedProfile
 from webapp.domain.fields import title_of
 from webapp.domain.profiles import Profile
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
-from webapp.models import Job, JobRequest
+from webapp.models import Document, Job, JobRequest
 from webapp.parts import parts
 from webapp.services import (
     budgets,
@@ -34,6 +35,7 @@ from webapp.views.forms import RunForm, as_file_key, run_form
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+MOST_RUNS = 500  # in one form: each is rendered in the request that asks for it
 PLACEHOLDER_ID = 1  # stands for a document that is checked before it is stored
 POLL_SECONDS = {ExecutionMode.SYNC: 1, ExecutionMode.BATCH: 5}
 
@@ -61,12 +63,13 @@ def new() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     profile = parts().profiles.get(request.form.get("profile", ""))
     form = run_form(profile)
+    kept = form.kept(profile)
     try:
-        job_ids = _create_jobs(profile, form)
+        job_ids = _create_jobs(profile, form, kept)
     except InvalidInput as error:
-        return _form_again(profile, form, error.errors or {"": error.message}, 422)
+        return _form_again(profile, form, kept, error.errors or {"": error.message}, 422)
     except (PlannedProfile, OverBudget) as error:
-        return _form_again(profile, form, {"": error.message}, 409)
+        return _form_again(profile, form, kept, {"": error.message}, 409)
     if len(job_ids) == 1:
         return go_to(url_for("jobs.detail", job_id=job_ids[0]))
     flash(f"{len(job_ids)} jobs were made.", "success")
@@ -80,6 +83,8 @@ def estimate() -> ResponseReturnValue:
     form = run_form(profile)
     kept, faults = _keep_uploads(profile, form)
     context = _form_context(profile, form) | _estimate_context(profile, form, kept)
+    # What is wrong with the stored files, or with all of it, is not mended by filling in the form.
+    faults += [said for key, said in context["unclear"].items() if key == "" or kept.get(key)]
     return reply("jobs/new.html", "jobs/_estimate.html", **context | {"faults": faults})
 
 
@@ -115,20 +120,23 @@ def cancel(job_id: int) -> ResponseReturnValue:
     return go_to(url_for("jobs.detail", job_id=job_id))
 
 
-def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
-    """Check everything first, then store the documents, then the jobs: one job for each file."""
+def _create_jobs(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> list[int]:
+    """Check everything first, then store the documents, then the jobs: one job for each file.
+
+    What is stored is in `kept` from then on, whatever becomes of the jobs.
+    """
     settings, user = parts().settings, current_user._get_current_object()
-    values, uploads, kept = form.values(profile), form.uploads(profile), form.kept(profile)
+    values, uploads = form.values(profile), form.uploads(profile)
     _check(profile, values, uploads, kept)
-    found = documents.add_documents(
-        db.session(), parts().storage, parts().pdf, parts().files, user_id=user.id,
-        uploads=_uploads(profile, form, uploads), max_bytes=settings.max_upload_mb * 2**20,
-    )  # fmt: skip
+    if faults := _store_as_wished(profile, form, kept):
+        raise InvalidInput(faults)
+    found = _add_documents(_uploads(profile, form, uploads))
     ids = iter([document.id for document in found])
-    stored = {key: kept[key] + list(islice(ids, len(files))) for key, files in uploads.items()}
+    for key, files in uploads.items():
+        kept[key] += islice(ids, len(files))
     job_ids = jobs.create_jobs(
         db.session(), settings, parts().profiles, parts().prices, user=user, profile_id=profile.id,
-        runs=_runs(values, stored),
+        runs=_runs(values, kept),
     )  # fmt: skip
     if len(job_ids) == 1:  # many are the heartbeat's: nobody waits here for n8n to take them one by one
         dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
@@ -136,7 +144,8 @@ def _create_jobs(profile: Profile, form: RunForm) -> list[int]:
 
 
 def _runs(values: dict[str, Any], stored: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """The values of each run: one for each document of the field that has several."""
+    """The values of each run: one for each document of the field that has several. Raises InvalidInput."""
+    _check_count({key: len(ids) for key, ids in stored.items()})
     many = next((key for key, ids in stored.items() if len(ids) > 1), None)
     single = {key: ids[0] for key, ids in stored.items() if ids}
     return [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
@@ -145,17 +154,52 @@ def _runs(values: dict[str, Any], stored: dict[str, list[int]]) -> list[dict[str
 def _keep_uploads(profile: Profile, form: RunForm) -> tuple[dict[str, list[int]], list[str]]:
     """Store each file that can be used, so that it is sent only once; (ids by field key, what is wrong with others)."""
     uploads, kept = form.uploads(profile), form.kept(profile)
-    faults: list[str] = []
+    faults = list(_store_as_wished(profile, form, kept).values())
     for upload in _uploads(profile, form, uploads):
         try:
-            [document] = documents.add_documents(
-                db.session(), parts().storage, parts().pdf, parts().files, user_id=current_user.id, uploads=[upload],
-                max_bytes=parts().settings.max_upload_mb * 2**20,
-            )  # fmt: skip
+            [document] = _add_documents([upload])
             kept[upload.field].append(document.id)
         except InvalidInput as error:
             faults.extend(error.errors.values())
     return kept, faults
+
+
+def _store_as_wished(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> dict[str, str]:
+    """Store those once more whose box "Send the file itself" was changed after they were stored.
+
+    Changes `kept`; returns, by field key, what is wrong with those that cannot be had that way: they are taken out.
+    """
+    session = db.session()
+    faults: dict[str, str] = {}
+    for field in profile.document_fields:
+        if not field.allow_file or not kept[field.key]:
+            continue
+        as_file = bool(form[as_file_key(field)].data)
+        found = documents.documents_of(session, current_user.id, kept[field.key])
+        others = [(one.id, one.filename, one.storage_key) for one in found.values()
+                  if bool(one.provider_file_id) != as_file]  # fmt: skip
+        session.rollback()
+        for old_id, filename, storage_key in others:
+            place = kept[field.key].index(old_id)
+            try:
+                with parts().storage.open(storage_key) as stream:
+                    upload = documents.Upload(field.key, filename, stream, allow_file=True, as_file=as_file)
+                    [new] = _add_documents([upload])
+                kept[field.key][place] = new.id
+            except InvalidInput as error:
+                faults[field.key] = " ".join(filter(None, (faults.get(field.key), *error.errors.values())))
+                del kept[field.key][place]
+            except FileNotFoundError:
+                faults[field.key] = f"{filename} is not in the store any more: choose it again."
+                del kept[field.key][place]
+    return faults
+
+
+def _add_documents(uploads: list[documents.Upload]) -> list[Document]:
+    return documents.add_documents(
+        db.session(), parts().storage, parts().pdf, parts().files, user_id=current_user.id, uploads=uploads,
+        max_bytes=parts().settings.max_upload_mb * 2**20,
+    )  # fmt: skip
 
 
 def _uploads(profile: Profile, form: RunForm, uploads: dict[str, list[Any]]) -> list[documents.Upload]:
@@ -179,7 +223,14 @@ def _check(
     several = [key for key, count in counts.items() if count > 1]
     if len(several) > 1:
         raise InvalidInput({several[1]: "Only one of the document fields can take several files at once."})
+    _check_count(counts)
     profile.validate_inputs(values | {key: PLACEHOLDER_ID for key, count in counts.items() if count})
+
+
+def _check_count(counts: dict[str, int]) -> None:
+    """Raises InvalidInput."""
+    if too_many := {key: f"At most {MOST_RUNS} files at once." for key, count in counts.items() if count > MOST_RUNS}:
+        raise InvalidInput(too_many)
 
 
 def _chosen_profile(profile_id: str | None) -> Profile:
@@ -214,15 +265,19 @@ def _estimate_context(profile: Profile, form: RunForm, kept: dict[str, list[int]
         unclear = error.errors or {"": error.message}
     every = [id_ for ids in kept.values() for id_ in ids]
     found = documents.documents_of(session, user.id, every)
+    for document in found.values():
+        session.expunge(document)  # it is shown after the transaction: not one more query for each
     shown = {key: [found[id_] for id_ in ids if id_ in found] for key, ids in kept.items()}
     show = shown_in(parts().settings, clock(session))
     session.rollback()  # nobody's retention waits for a person who thinks
     return {"forecast": forecast, "unclear": unclear, "kept": shown, "show": show}
 
 
-def _form_again(profile: Profile, form: RunForm, errors: dict[str, str], status: int) -> ResponseReturnValue:
+def _form_again(
+    profile: Profile, form: RunForm, kept: dict[str, list[int]], errors: dict[str, str], status: int
+) -> ResponseReturnValue:
     messages = form.show_errors(errors)
-    context = _form_context(profile, form, messages) | _estimate_context(profile, form, form.kept(profile))
+    context = _form_context(profile, form, messages) | _estimate_context(profile, form, kept)
     return reply("jobs/new.html", "jobs/_form.html", status, **context)
 
 
@@ -250,7 +305,7 @@ def _job_context(job_id: int) -> dict[str, Any]:
     return {
         "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": POLL_SECONDS[job.execution_mode],
         "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
-        "job_estimate": session.get_one(JobRequest, job.id),
+        "job_estimate": session.get_one(JobRequest, job.id, options=[defer(JobRequest.body)]),
         "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
         "shown_inputs": _shown_inputs(job),
         "now": clock(session), "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
