@@ -64,10 +64,9 @@ def test_the_cost_is_said_before_submit_and_the_files_are_sent_once(page: Page) 
 def test_a_file_that_comes_while_an_estimate_is_under_way_is_not_lost(page: Page) -> None:
     page.goto("/jobs/new")
     answers: list[Route] = []
-    page.route("**/jobs/estimate", answers.append)  # held back, until the second file is there
-    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
+    page.route("**/jobs/estimate", lambda route: answers.append(route))  # held back, until the second file is there
     with page.expect_request("**/jobs/estimate"):
-        pass
+        page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
     page.evaluate(
         """() => {
             const input = document.querySelector('input[type=file]'), bag = new DataTransfer();
@@ -75,7 +74,6 @@ def test_a_file_that_comes_while_an_estimate_is_under_way_is_not_lost(page: Page
             input.files = bag.files;
         }"""
     )
-    page.unroute("**/jobs/estimate")
     answers[0].continue_()
     expect(page.locator(".estimate-files tbody tr")).to_have_count(1)
     assert page.evaluate("[...document.querySelector('input[type=file]').files].map((file) => file.name)") == [
