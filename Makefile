@@ -43,6 +43,6 @@ vendor: ## fetch the front end's vendored files again
 	@$(PYTHON) tools/vendor/vendor.py
 
 lock: ## pin requirements/*.in again, with hashes
-	@cd requirements && for name in app stack dev; do uv pip compile --quiet --universal --python-version 3.11 \
+	@cd requirements && for name in app stack azure dev; do uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  $$name.in --output-file $$name.txt; done

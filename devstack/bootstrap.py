@@ -26,7 +26,7 @@ PYTHON = (3, 11)
 FREE_BYTES = 5 * 10**9
 REQUIREMENTS = CHECKOUT / "requirements"
 RUN = ("app", "stack")
-TEST = ("app", "stack", "dev")
+TEST = ("app", "stack", "azure", "dev")
 
 
 def ensure(folders: Layout, groups: tuple[str, ...] = RUN, *, with_n8n: bool = True) -> Path:
