@@ -5,7 +5,7 @@ safe to run again, and sets the passwords to those of the vault: so a rotated on
 
 Environment: `PGHOST`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT` for the administrator (libpq reads them);
 `DATABASE_URL` with the app's role, password and database; `DB_POSTGRESDB_USER`, `DB_POSTGRESDB_PASSWORD` and
-`DB_POSTGRESDB_DATABASE`, as n8n has them.
+`DB_POSTGRESDB_DATABASE`, as n8n has them. The three with a password may each be given as a file, too (`NAME_FILE`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -28,15 +29,24 @@ class Tenant:
     database: str
 
 
+def read_secret(environ: Mapping[str, str], name: str) -> str:
+    """A variable, or the content of the file that NAME_FILE names. Raises KeyError if neither is set, OSError."""
+    if path := environ.get(f"{name}_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return environ[name]
+
+
 def read_tenants(environ: Mapping[str, str]) -> list[Tenant]:
     """The app's and n8n's. Raises KeyError for a variable that is not set, ValueError for an incomplete address."""
-    url = urlsplit(environ["DATABASE_URL"])
+    url = urlsplit(read_secret(environ, "DATABASE_URL"))
     if not url.username or not url.password or len(url.path) < 2:
         raise ValueError("DATABASE_URL must name role, password and database")
     return [
         Tenant(unquote(url.username), unquote(url.password), unquote(url.path[1:])),
         Tenant(
-            environ["DB_POSTGRESDB_USER"], environ["DB_POSTGRESDB_PASSWORD"], environ["DB_POSTGRESDB_DATABASE"]
+            environ["DB_POSTGRESDB_USER"],
+            read_secret(environ, "DB_POSTGRESDB_PASSWORD"),
+            environ["DB_POSTGRESDB_DATABASE"],
         ),
     ]  # fmt: skip
 
@@ -62,8 +72,9 @@ def ensure(connection: psycopg.Connection, tenant: Tenant) -> None:
 
 
 def main() -> None:
+    password = read_secret(os.environ, "PGPASSWORD")
     for tenant in read_tenants(os.environ):
-        with psycopg.connect(dbname=tenant.database, autocommit=True) as connection:
+        with psycopg.connect(dbname=tenant.database, password=password, autocommit=True) as connection:
             ensure(connection, tenant)
         print(f"{tenant.role} may use {tenant.database}, and nobody else may.")
 
