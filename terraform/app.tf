@@ -5,7 +5,7 @@ locals {
   web_port      = 8000
   internal_port = 8001
 
-  app_env = merge(var.app_settings, {
+  app_env = merge(var.app_settings, local.openai_env, {
     ENVIRONMENT           = "production"
     PUBLIC_URL            = local.public_url
     INTERNAL_URL          = local.internal_url
@@ -13,11 +13,12 @@ locals {
     OPENAI_BASE_URL       = var.openai_base_url
     SYNC_MODEL            = var.sync_model
     BATCH_MODEL           = var.batch_model
-    STORAGE_DIR           = "/tmp/documents"
     STORAGE_CONTAINER_URL = "${azurerm_storage_account.this.primary_blob_endpoint}${azurerm_storage_container.documents.name}"
     DATABASE_POOL_SIZE    = tostring(var.database.app_pool_size)
     KEEP_DOCUMENTS_DAYS   = tostring(var.keep_documents_days)
   })
+  # How the app itself calls the provider. n8n always has the key.
+  openai_env = var.azure_openai_account_id == null ? {} : { OPENAI_AUTH = "entra" }
   # Which of an app's identities azure-identity uses.
   identity_env = { for part, identity in azurerm_user_assigned_identity.this : part => { AZURE_CLIENT_ID = identity.client_id } }
 
@@ -267,7 +268,7 @@ resource "azurerm_container_app" "heartbeat" {
       command = ["flask", "--app", "wsgi", "heartbeat"]
 
       dynamic "env" {
-        for_each = merge(local.app_env, local.identity_env["heartbeat"])
+        for_each = merge(local.app_env, local.identity_env["heartbeat"], { OTEL_SERVICE_NAME = "sluice-heartbeat" })
         content {
           name  = env.key
           value = env.value

@@ -3,14 +3,16 @@
 # environment, their references to the vault and their roles follow from it.
 
 locals {
-  # What Settings asks of every process of the app (docs/settings.md).
-  app_secrets = {
+  # What Settings asks of every process of the app (docs/settings.md), but for the key where an identity is enough.
+  settings_secrets = {
     DATABASE_URL      = "database-url"
     SECRET_KEY        = "secret-key"
     INTERNAL_TOKEN    = "internal-token"
     N8N_WEBHOOK_TOKEN = "n8n-webhook-token"
     OPENAI_API_KEY    = "openai-api-key"
   }
+  is_keyless     = var.azure_openai_account_id != null
+  app_secrets    = { for name, secret in local.settings_secrets : name => secret if !(local.is_keyless && name == "OPENAI_API_KEY") }
   traced_secrets = merge(local.app_secrets, { APPLICATIONINSIGHTS_CONNECTION_STRING = "insights-connection-string" })
 
   n8n_secrets = {
@@ -52,6 +54,8 @@ locals {
     internal  = "Storage Blob Data Reader"
     heartbeat = "Storage Blob Data Contributor"
   }
+  # Who calls Azure OpenAI with its identity: uploads of documents, files of windows, retention and lists.
+  openai_parts = toset(local.is_keyless ? keys(local.document_roles) : [])
   traced_parts = toset([for part, secrets in local.secret_env : part if contains(values(secrets), "insights-connection-string")])
 }
 
@@ -85,6 +89,16 @@ resource "azurerm_role_assignment" "documents" {
   for_each                         = local.document_roles
   scope                            = azurerm_storage_container.documents.id
   role_definition_name             = each.value
+  principal_id                     = azurerm_user_assigned_identity.this[each.key].principal_id
+  principal_type                   = "ServicePrincipal"
+  skip_service_principal_aad_check = true
+}
+
+# The account is not ours (docs/deploy.md: Azure OpenAI). "User" may ask models and read; only this role may also upload.
+resource "azurerm_role_assignment" "openai" {
+  for_each                         = local.openai_parts
+  scope                            = var.azure_openai_account_id
+  role_definition_name             = "Cognitive Services OpenAI Contributor"
   principal_id                     = azurerm_user_assigned_identity.this[each.key].principal_id
   principal_type                   = "ServicePrincipal"
   skip_service_principal_aad_check = true

@@ -132,6 +132,7 @@ variable "app_settings" {
   validation {
     condition = length(setintersection(keys(var.app_settings), [
       "DATABASE_URL", "SECRET_KEY", "INTERNAL_TOKEN", "N8N_WEBHOOK_TOKEN", "OPENAI_API_KEY",
+      "STORAGE_CONNECTION_STRING", "METRICS_TOKEN", "APPLICATIONINSIGHTS_CONNECTION_STRING",
     ])) == 0
     error_message = "app_settings must not hold a secret: it would be in the state and in the portal. The vault has it."
   }
@@ -203,6 +204,21 @@ variable "openai_base_url" {
   validation {
     condition     = can(regex("^https://.+/v1$", var.openai_base_url))
     error_message = "openai_base_url begins with https:// and ends in /v1 (Azure: /openai/v1), without a slash at its end."
+  }
+}
+
+variable "azure_openai_account_id" {
+  description = "Resource id of the Azure OpenAI account, if the app shall call it with its identities and have no key; n8n keeps the key. Null: the app has the key, too."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.azure_openai_account_id == null || can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.CognitiveServices/accounts/[^/]+$", var.azure_openai_account_id))
+    error_message = "azure_openai_account_id is what `az cognitiveservices account show --query id` prints."
+  }
+  validation {
+    condition     = var.azure_openai_account_id == null || strcontains(var.openai_base_url, ".azure.com")
+    error_message = "azure_openai_account_id is for Azure: openai_base_url is the address of another provider."
   }
 }
 

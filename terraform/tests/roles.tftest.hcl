@@ -68,3 +68,39 @@ run "narrow_roles_and_no_keys" {
     error_message = "Logs and traces are taken from identities only."
   }
 }
+
+run "the_app_calls_azure_openai_with_its_identities" {
+  command = plan
+  variables {
+    azure_openai_account_id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/acme/providers/Microsoft.CognitiveServices/accounts/acme-openai"
+    openai_base_url         = "https://acme-openai.openai.azure.com/openai/v1"
+    sync_model              = "luna"
+    batch_model             = "luna-batch"
+  }
+  assert {
+    condition = { for part, role in azurerm_role_assignment.openai : part => [role.scope, role.role_definition_name] } == {
+      for part in ["web", "internal", "heartbeat"] : part => [var.azure_openai_account_id, "Cognitive Services OpenAI Contributor"]
+    }
+    error_message = "Web app, internal API and heartbeat call Azure OpenAI, in this one account, and nobody else does."
+  }
+  assert {
+    condition     = local.app_env["OPENAI_AUTH"] == "entra"
+    error_message = "The app is told to use its identity."
+  }
+  assert {
+    condition     = [for reader, _ in local.secret_readers : reader if endswith(reader, "openai-api-key")] == ["n8n-import reads openai-api-key"]
+    error_message = "Where an identity is enough, only n8n's import reads the key."
+  }
+}
+
+run "without_an_account_the_app_has_the_key" {
+  command = plan
+  assert {
+    condition     = length(azurerm_role_assignment.openai) == 0 && !contains(keys(local.app_env), "OPENAI_AUTH")
+    error_message = "Without an account's id no role is given, and the app uses its key."
+  }
+  assert {
+    condition     = contains(keys(local.secret_readers), "internal reads openai-api-key")
+    error_message = "The app has the key if it is to use it."
+  }
+}

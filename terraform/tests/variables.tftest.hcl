@@ -33,6 +33,15 @@ run "secrets_providers_and_servers" {
   expect_failures = [var.app_settings, var.batch_model, var.secrets_version, var.database]
 }
 
+run "an_azure_account_for_another_provider" {
+  command = plan
+  variables {
+    azure_openai_account_id = "acme-openai" # its name is not its id
+    openai_base_url         = "https://api.openai.com/v1"
+  }
+  expect_failures = [var.azure_openai_account_id]
+}
+
 run "sizes" {
   command = plan
   variables {

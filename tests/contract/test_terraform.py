@@ -20,9 +20,9 @@ CHECK = ROOT.parent / "shared/terraform-check/check"
 TEXTS = {path.name: path.read_text() for path in sorted(TERRAFORM.glob("*.tf"))}
 
 # Read by libraries, not by Settings.
-READ_BY_LIBRARIES = {"APPLICATIONINSIGHTS_CONNECTION_STRING", "AZURE_CLIENT_ID"}
-# Documents in Azure's Blob Storage: Settings has it once the app can (issue 5, Blob Storage).
-AWAITED = {"STORAGE_CONTAINER_URL"}
+READ_BY_LIBRARIES = {"AZURE_CLIENT_ID"}
+# Secrets that the app has elsewhere only: identities reach the documents, and Azure's own metrics are watched.
+NOT_ON_AZURE = {"STORAGE_CONNECTION_STRING", "METRICS_TOKEN"}
 # What the local n8n has because it is local: loopback, plain http, a quick stop, one locale.
 LOCAL_ONLY = {"LANG", "N8N_LISTEN_ADDRESS", "N8N_SECURE_COOKIE", "N8N_GRACEFUL_SHUTDOWN_TIMEOUT"}
 # Names that are not made from local.name, because they live inside something that is.
@@ -54,24 +54,26 @@ def resources() -> list[tuple[str, str, str]]:
 
 
 def app_variables() -> set[str]:
-    plain = keys(between("app.tf", "app_env = merge("))
-    secret = keys(between("identities.tf", "app_secrets = {"))
+    plain = keys(between("app.tf", "app_env = merge(")) | keys(between("app.tf", "openai_env =", "\n"))
+    secret = keys(between("identities.tf", "settings_secrets = {"))
     return plain | secret | {"APPLICATIONINSIGHTS_CONNECTION_STRING", "AZURE_CLIENT_ID"}
 
 
 def test_every_variable_that_the_app_is_given_is_a_setting() -> None:
     settings = {field.upper() for field in Settings.model_fields}
-    assert app_variables() - settings - READ_BY_LIBRARIES <= AWAITED
+    assert app_variables() - settings <= READ_BY_LIBRARIES
 
 
 def test_the_app_is_given_every_setting_that_it_asks_for() -> None:
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
-    assert required <= app_variables()
+    assert required | {"STORAGE_CONTAINER_URL"} <= app_variables()
+    assert not {"STORAGE_DIR", "STORAGE_CONNECTION_STRING"} & app_variables()  # exactly one of these three
 
 
 def test_every_setting_that_is_a_secret_comes_from_the_vault() -> None:
     secret = {name.upper() for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
-    assert secret == keys(between("identities.tf", "app_secrets = {"))
+    traced = {"APPLICATIONINSIGHTS_CONNECTION_STRING"}  # web, internal API and heartbeat only
+    assert secret - NOT_ON_AZURE == keys(between("identities.tf", "settings_secrets = {")) | traced
 
 
 def test_n8n_is_set_as_it_is_locally() -> None:
@@ -83,6 +85,12 @@ def test_n8n_is_set_as_it_is_locally() -> None:
     )
     wanted = {name: value for name, value in FIXED_ENVIRONMENT.items() if name not in LOCAL_ONLY}
     assert {name: given.get(name) for name in wanted} == wanted
+
+
+def test_no_secret_of_the_app_can_be_given_as_a_plain_setting() -> None:
+    secret = {name.upper() for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
+    refused = between("variables.tf", "setintersection(keys(var.app_settings), [", "\n    ])")
+    assert secret == set(re.findall(r'"([A-Z0-9_]+)"', refused))
 
 
 def test_no_variable_has_a_secret_as_its_default() -> None:

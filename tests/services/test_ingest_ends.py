@@ -386,12 +386,22 @@ def test_the_tenth_free_return_ends_a_job_in_the_provider_s_words(
     first = items_of(session, window)[0]
     session.execute(update(Job).where(Job.id == first.job_id).values(free_returns=9))
     session.commit()
-    error = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached.", "line": None}
+    error = {"code": "mismatched_model", "message": "Two models.", "line": None}
     ingest(session, parts, end_batch(session, parts, window, "failed", errors={"data": [error]}))
     assert ends(session, window) == [("released", "failed", 1)] + [("released", "queued", 1)] * 2
     assert jobs(session, window)[0].failure_message == (
-        "Its windows ended 10 times before the provider ran it. The last time: Enqueued token limit reached."
+        "Its windows ended 10 times before the provider ran it. The last time: Two models."
     )
+
+
+def test_a_full_quota_says_nothing_against_the_jobs(session: Session, parts: Parts, window: BatchWindow) -> None:
+    """An unfinished batch on Azure may hold its tokens for days: the jobs wait as long as it takes."""
+    session.execute(update(Job).values(free_returns=9))
+    session.commit()
+    error = {"code": "token_limit_exceeded", "message": "The number of enqueued tokens …", "line": None}
+    ingest(session, parts, end_batch(session, parts, window, "failed", errors={"data": [error]}))
+    assert ends(session, window) == [("released", "queued", 1)] * 3
+    assert [job.free_returns for job in jobs(session, window)] == [9] * 3
 
 
 def test_a_window_that_is_cancelled_with_its_jobs_keeps_what_is_finished(

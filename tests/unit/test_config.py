@@ -40,6 +40,42 @@ def test_a_missing_file_is_named() -> None:
         Settings.from_env(GOOD | {"SECRET_KEY_FILE": "/does/not/exist"})
 
 
+CONTAINER = "https://acme.blob.core.windows.net/documents"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {}, {"STORAGE_DIR": "/tmp/x", "STORAGE_CONTAINER_URL": CONTAINER},
+        {"STORAGE_CONNECTION_STRING": "AccountName=x", "STORAGE_CONTAINER_URL": CONTAINER},
+    ],
+)  # fmt: skip
+def test_documents_have_exactly_one_place(places: dict[str, str]) -> None:
+    environ = {name: value for name, value in GOOD.items() if name != "STORAGE_DIR"}
+    with pytest.raises(InvalidSettings, match="documents: set one of STORAGE_DIR, STORAGE_CON"):
+        Settings.from_env(environ | places)
+
+
+@pytest.mark.parametrize("url", ["http://acme.blob.core.windows.net/documents", "https://acme.blob.core.windows.net",
+                                 f"{CONTAINER}?sig=secret"])  # fmt: skip
+def test_a_container_is_an_address_over_tls_without_a_signature(url: str) -> None:
+    environ = {name: value for name, value in GOOD.items() if name != "STORAGE_DIR"}
+    assert Settings.from_env(environ | {"STORAGE_CONTAINER_URL": CONTAINER + "/"}).storage_container_url == CONTAINER
+    with pytest.raises(InvalidSettings, match="STORAGE_CONTAINER_URL: must be the address of a container") as refused:
+        Settings.from_env(environ | {"STORAGE_CONTAINER_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+def test_the_app_needs_the_provider_s_key_unless_it_has_an_identity() -> None:
+    environ = {name: value for name, value in GOOD.items() if name != "OPENAI_API_KEY"}
+    with pytest.raises(InvalidSettings, match="OPENAI_API_KEY is not set"):
+        Settings.from_env(environ)
+    azure = {"OPENAI_AUTH": "entra", "OPENAI_BASE_URL": "https://acme.openai.azure.com/openai/v1"}
+    assert Settings.from_env(environ | azure).openai_api_key is None
+    with pytest.raises(InvalidSettings, match="must start with https://"):
+        Settings.from_env(environ | {"OPENAI_AUTH": "entra", "OPENAI_BASE_URL": "http://x/v1"})
+
+
 def test_secrets_are_not_shown() -> None:
     assert "k" * 16 not in repr(Settings.from_env(GOOD))
 

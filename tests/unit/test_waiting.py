@@ -35,8 +35,9 @@ def queue(**more: Any) -> QueueState:
 
 def window(status: WindowStatus, **columns: Any) -> Any:
     known = dict.fromkeys(
-        ("lease_step", "create_offered_at", "provider_status", "problem", "cancel_requested_at", "cut_off_at")
-    )
+        ("lease_step", "create_offered_at", "provider_status", "problem", "cancel_requested_at", "cut_off_at",
+         "expires_at")
+    )  # fmt: skip
     return SimpleNamespace(id=4, status=status, **(known | {"due_at": SOON} | columns))
 
 
@@ -128,6 +129,11 @@ OPEN, SUBMITTED = WindowStatus.OPEN, WindowStatus.SUBMITTED
             SUBMITTED, {"provider_status": "in_progress", "cut_off_at": SOON},
             "The provider works on window 4 (it says: in progress). At 12:05 it is cancelled, and what is due runs"
             " now.",
+        ),
+        (
+            SUBMITTED, {"provider_status": "in_progress", "expires_at": NOW - timedelta(minutes=1)},
+            "The provider works on window 4 (it says: in progress). Its time is over, but the provider goes on;"
+            " cancelling it would keep what is done.",
         ),
         (
             SUBMITTED, {"provider_status": "in_progress", "problem": "The provider answered 500."},

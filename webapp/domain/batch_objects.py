@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from webapp.domain.answers import storable
+from webapp.domain.answers import MOST_COUNTED, storable
 from webapp.domain.states import TERMINAL_AT_PROVIDER
+
+WINDOW_KEY = "sluice_window"  # of a batch's metadata
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,21 @@ def find_batch(body: Any, input_file_id: str) -> Found | None:
         *twins, oldest = ours
         return Found(batch=oldest, twins=tuple(twins))
     return Found(after=batches[-1].id if body.get("has_more") is True and batches else None)
+
+
+def named_window(raw: Any) -> int | None:
+    """The window that this batch was made for, as its metadata says; a hint for people, never the truth."""
+    metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
+    name = metadata.get(WINDOW_KEY) if isinstance(metadata, Mapping) else None
+    return int(name) if isinstance(name, str) and name.isdecimal() and len(name) < 19 else None
+
+
+def worked_ms(raw: Any) -> int | None:
+    """How long the provider worked, by its own clock: in_progress until completed (OpenAI tells whole seconds)."""
+    raw = raw if isinstance(raw, Mapping) else {}
+    start, end = _time(raw.get("in_progress_at")), _time(raw.get("completed_at") or raw.get("finalizing_at"))
+    milliseconds = round((end - start).total_seconds() * 1000) if start and end else -1
+    return milliseconds if 0 <= milliseconds < MOST_COUNTED else None
 
 
 def request_counts(raw: Any) -> dict[str, int]:

@@ -37,6 +37,7 @@ class WindowRow(Protocol):
     problem: str | None
     cancel_requested_at: datetime | None
     cut_off_at: datetime | None
+    expires_at: datetime | None
 
 
 def why_waiting(
@@ -110,8 +111,12 @@ def why_window_waits(window: WindowRow, now: datetime, show: Show) -> str:
         case WindowStatus.SUBMITTED if window.cancel_requested_at:
             return f"{name} is being cancelled at the provider (it says: {said}); what it finishes counts.{trouble}"
         case WindowStatus.SUBMITTED:
-            cut = window.cut_off_at and f" At {show(window.cut_off_at)} it is cancelled, and what is due runs now."
-            return f"The provider works on window {window.id} (it says: {said}).{cut or ''}{trouble}"
+            more = ""
+            if window.cut_off_at:
+                more = f" At {show(window.cut_off_at)} it is cancelled, and what is due runs now."
+            elif window.expires_at and window.expires_at < now:
+                more = " Its time is over, but the provider goes on; cancelling it would keep what is done."
+            return f"The provider works on window {window.id} (it says: {said}).{more}{trouble}"
     return ""
 
 

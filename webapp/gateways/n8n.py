@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from webapp.domain.errors import UnavailableService
+from webapp.domain.traces import HEADER as TRACE_HEADER
 
 NUDGE_PATH = "windows/nudge"
 TOKEN_HEADER = "X-Sluice-Token"  # noqa: S105  (a header's name)
@@ -22,10 +25,12 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class N8n:
     url: str
     webhook_token: str
+    span: Callable[[str], AbstractContextManager[str]] = nullcontext  # a job's traceparent → the one to hand on
 
-    def run(self, webhook_path: str, payload: dict[str, Any]) -> None:
+    def run(self, webhook_path: str, payload: dict[str, Any], traceparent: str) -> None:
         """Hand a sync job to its workflow. Raises UnavailableService when n8n did not take it."""
-        self._post(webhook_path, payload)
+        with self.span(traceparent) as handed_on:
+            self._post(webhook_path, payload, {TRACE_HEADER: handed_on})
 
     def nudge(self) -> None:
         """Tell the windows flow that something is due. Raises UnavailableService."""
@@ -38,11 +43,11 @@ class N8n:
         except OSError:
             return False
 
-    def _post(self, path: str, payload: dict[str, Any]) -> None:
+    def _post(self, path: str, payload: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         request = urllib.request.Request(  # noqa: S310  (the address is a setting, http or https by its check)
             f"{self.url}/webhook/{path}",
             data=json.dumps(payload).encode(),
-            headers={"Content-Type": "application/json", TOKEN_HEADER: self.webhook_token},
+            headers={"Content-Type": "application/json", TOKEN_HEADER: self.webhook_token, **(headers or {})},
         )
         try:
             with _opener.open(request, timeout=TIMEOUT_SECONDS):

@@ -18,8 +18,8 @@ TIMEOUT_SECONDS = 30.0
 
 
 class ProviderBatches:
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=TIMEOUT_SECONDS)
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client.with_options(timeout=TIMEOUT_SECONDS)
 
     def list_since(self, moment: datetime | None) -> Iterator[BatchObject]:
         """Newest first, down to those that were made before `moment` (None: nothing). Raises UnavailableService."""

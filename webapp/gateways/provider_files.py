@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx2
 from openai import NotFoundError, OpenAI, OpenAIError
+from openai.types import FilePurpose
 from openai.types.file_create_params import ExpiresAfter
 
 from webapp.domain.errors import DeniedFile, UnavailableService
+from webapp.gateways.provider_client import is_azure
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 300.0
@@ -32,9 +34,10 @@ class _ReportingFile(io.FileIO):
 
 
 class ProviderFiles:
-    def __init__(self, base_url: str, api_key: str) -> None:
-        # max_retries=0: a retried upload is a second file; our own next step repeats what has to be repeated.
-        self._client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=TIMEOUT_SECONDS)
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client.with_options(timeout=TIMEOUT_SECONDS)
+        # Azure does not take `user_data`; its documentation names `assistants` instead.
+        self._document_purpose: FilePurpose = "assistants" if is_azure(client) else "user_data"
 
     def upload_batch_input(self, path: Path, on_progress: Callable[[], None]) -> str:
         """Upload a JSONL file; returns the provider's file id. `on_progress` is called as it is read.
@@ -53,7 +56,7 @@ class ProviderFiles:
         """Upload a document that requests will name; returns the provider's file id. Raises UnavailableService."""
         try:
             with path.open("rb") as file:
-                return self._client.files.create(file=("document.pdf", file), purpose="user_data").id
+                return self._client.files.create(file=("document.pdf", file), purpose=self._document_purpose).id
         except OpenAIError as error:
             raise UnavailableService(f"The provider did not take the document: {error}") from error
 

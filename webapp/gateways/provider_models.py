@@ -14,8 +14,8 @@ MOST_MODELS = 5000
 
 
 class ProviderModels:
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=TIMEOUT_SECONDS)
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client.with_options(timeout=TIMEOUT_SECONDS)
 
     def shutdowns(self) -> dict[str, date | None]:
         """{model: the day on which it is switched off, None if none is announced}. Raises UnavailableService.

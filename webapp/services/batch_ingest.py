@@ -18,8 +18,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
-from webapp.domain.answers import MOST_COUNTED
 from webapp.domain.batch_lines import Line, read_line
+from webapp.domain.batch_objects import worked_ms
 from webapp.domain.errors import DeniedFile, UnavailableService
 from webapp.domain.outputs import output_fault
 from webapp.domain.pricing import PriceList
@@ -55,7 +55,7 @@ def ingest_window(
     window = hold_lease(session, window_id, token, Step.INGEST)
     run = Ingest(
         session, settings, prices, window_id, token,
-        provider_ms=_provider_ms(window), provider_got_it_at=window.submitted_at or window.opened_at,
+        provider_ms=worked_ms(window.provider_batch), provider_got_it_at=window.submitted_at or window.opened_at,
     )  # fmt: skip
     file_ids = [file_id for file_id in (window.output_file_id, window.error_file_id) if file_id]
     denials = window.denials
@@ -227,12 +227,3 @@ def _end_jobs(run: Ingest, fresh: Sequence[tuple[Line, Any]], now: datetime) -> 
 def _insert(session: Session, model: Any, key: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         session.execute(insert(model).on_conflict_do_nothing(index_elements=key), rows)
-
-
-def _provider_ms(window: BatchWindow) -> int | None:
-    """How long the provider worked: in_progress until completed, by its own clock (whole seconds)."""
-    batch = window.provider_batch or {}
-    start, end = batch.get("in_progress_at"), batch.get("completed_at") or batch.get("finalizing_at")
-    if isinstance(start, int) and isinstance(end, int) and 0 <= end - start < MOST_COUNTED // 1000:
-        return (end - start) * 1000
-    return None

@@ -70,7 +70,7 @@ def settle(run: Ingest) -> dict[str, int]:
     lifecycle.close_open_items(session, run.window_id, item_end)
     if run.lost_files or end is ProviderStatus.GONE:
         ledger.record_lost_batch_answers(session, run.window_id, now)
-    _return_or_end(run, window, now, why=why)
+    _return_or_end(run, window, errors, now, why=why)
     if end is ProviderStatus.FAILED:
         _pause_queue(window, errors, now)
     else:
@@ -109,7 +109,9 @@ def _refuse_named_lines(run: Ingest, errors: Sequence[Mapping[str, Any]], now: d
     fail_with_item_error(run, refused, now, reason="validation refused its line")
 
 
-def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str | None) -> None:
+def _return_or_end(
+    run: Ingest, window: BatchWindow, errors: Sequence[Mapping[str, Any]], now: datetime, *, why: str | None
+) -> None:  # fmt: skip
     actor, settings = f"window:{run.window_id}", run.settings
     jobs = lifecycle.unsettled_jobs(run.session, run.window_id)
     if window.cancels_jobs:
@@ -128,8 +130,8 @@ def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str 
         else:
             ends = {ItemOutcome.EXPIRED: expired, ItemOutcome.FAILED: refused}
             ends.get(job.outcome, exhausted).append(job.job_id)
-    is_wished = window.cancel_requested_at is not None
-    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, is_wished=is_wished, why=why)
+    is_blameless = window.cancel_requested_at is not None or _has_no_room(errors)
+    lifecycle.return_unrun_jobs(run.session, run.window_id, released, now=now, is_blameless=is_blameless, why=why)
     lifecycle.return_jobs(run.session, used, now=now, counter="attempt")
     fail_with_item_error(run, refused, now, reason=f"an error in each of {settings.max_attempts} windows")
     for job_ids, target, code, message in (
@@ -146,11 +148,19 @@ def _return_or_end(run: Ingest, window: BatchWindow, now: datetime, *, why: str 
 
 def _pause_queue(window: BatchWindow, errors: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """The provider has no room, or cannot see our file yet: do not open the next window at once."""
-    said = " ".join(f"{e.get('code')} {e.get('message')}" for e in errors).lower()
-    if "token_limit_exceeded" in said or "cannot find file" in said:
+    if _has_no_room(errors) or "cannot find file" in _said(errors):
         pauses = window.queue.pauses
         window.queue.pauses = pauses + 1
         window.queue.not_before = now + timedelta(seconds=PAUSE_SECONDS[min(pauses, len(PAUSE_SECONDS) - 1)])
+
+
+def _has_no_room(errors: Sequence[Mapping[str, Any]]) -> bool:
+    """Its enqueued tokens are used up: on Azure until a batch ends, which may take days."""
+    return "token_limit_exceeded" in _said(errors)
+
+
+def _said(errors: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join(f"{e.get('code')} {e.get('message')}" for e in errors).lower()
 
 
 def _outcomes(session: Session, window_id: int) -> dict[str, int]:

@@ -45,15 +45,20 @@ def add_documents(
 ) -> list[Document]:  # fmt: skip
     """Store PDFs of a user, all or none, in the order of `uploads`. Commits.
 
-    Raises InvalidInput: for each field, which files are bad and why. Nothing is stored then.
+    Raises InvalidInput: for each field, which files are bad and why; or UnavailableService, when the document store
+    does not take them. Nothing is stored then.
     """
     session.commit()  # reading takes its time, and the provider may be asked: no transaction waits for that
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
         paths = [Path(folder) / str(number) for number in range(len(uploads))]
         documents = _read_all(reader, user_id, uploads, paths, max_bytes)
         _send_files(files, uploads, documents, paths)
-        for document, path in zip(documents, paths, strict=True):
-            storage.put(document.storage_key, path)
+        try:
+            for document, path in zip(documents, paths, strict=True):
+                storage.put(document.storage_key, path)
+        except UnavailableService:
+            _take_back(storage, files, documents)
+            raise
     now = clock(session)
     for document in documents:
         document.created_at = now
@@ -78,6 +83,16 @@ def _read_all(
     if faults:
         raise InvalidInput({field: " ".join(said) for field, said in faults.items()})
     return documents
+
+
+def _take_back(storage: Storage, files: ProviderFiles, documents: Sequence[Document]) -> None:
+    """As far as it can be done now: no row names these bytes, so nobody will come back for them."""
+    for document in documents:
+        with contextlib.suppress(UnavailableService):
+            storage.delete(document.storage_key)
+        if document.provider_file_id:
+            with contextlib.suppress(UnavailableService):
+                files.delete(document.provider_file_id)
 
 
 def _send_files(
