@@ -1,4 +1,4 @@
-"""`python3 -m devstack run | test | exec | tool | psql | n8n-export | n8n-import | install`."""
+"""`python3 -m devstack run | test | exec | tool | psql | n8n-export | n8n-import | backup | restore | install`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("n8n-export", help="bring edits made in n8n's editor into n8n/workflows")
     importing = commands.add_parser("n8n-import", help="bring n8n/workflows into n8n, while everything is stopped")
     importing.add_argument("--force", action="store_true", help="also over edits that were not exported")
+    commands.add_parser("backup", help="write a backup into a new folder").add_argument("folder")
+    commands.add_parser("restore", help="bring a backup into a checkout without data").add_argument("folder")
     commands.add_parser("install", help="install everything, for tests too, and start nothing")
     return parser
 

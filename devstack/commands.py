@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from devstack import n8n_install, n8n_setup, n8n_sync
+from devstack import backup, n8n_install, n8n_setup, n8n_sync
 from devstack.errors import StackError
 from devstack.layout import CHECKOUT, Layout
 from devstack.orphans import recorded_pid
 from devstack.processes import Console
 from devstack.stack import Stack, welcome
 
-# Stage → the tests in it, by marker. The fast ones first: a mistake shows early.
+# Stage → its tests, by marker, and how many at a time. The fast ones first: a mistake shows early. The others wait more
+# than they work, but each worker would bring up a whole system.
+BY_FILE = ("--numprocesses", "auto", "--dist", "loadfile")
 STAGES = {
-    "unit, services, web, contract": "not e2e and not browser",
-    "end to end": "e2e",
-    "browser": "browser",
+    "unit, services, web, contract": ("not e2e and not browser", BY_FILE),
+    "end to end": ("e2e", ()),
+    "browser": ("browser", ()),
 }
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -62,10 +64,11 @@ def test(_: Layout, arguments: argparse.Namespace) -> int:
     if arguments.rest:
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments.rest])  # noqa: S606
     codes, report = [], []
-    for stage, marker in STAGES.items():
+    for stage, (marker, options) in STAGES.items():
         started = time.monotonic()
         print(f"== {stage}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "pytest", "-m", marker], cwd=CHECKOUT, check=False).returncode
+        command = [sys.executable, "-m", "pytest", "-m", marker, *options]
+        code = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
         codes.append(code)
         report.append(f"  {stage:32} {time.monotonic() - started:7.1f} s   {'failed' if code else 'passed'}")
     print("\n".join(("", *report)), flush=True)
@@ -110,6 +113,26 @@ def n8n_import(folders: Layout, arguments: argparse.Namespace) -> int:
         stack.stop()
     print("\n".join(warnings) or "n8n has the workflows of n8n/workflows.")
     return 1 if warnings else 0
+
+
+def save_backup(folders: Layout, arguments: argparse.Namespace) -> int:
+    """Write a backup into a new folder; the system may be running."""
+    folder = Path(arguments.folder).resolve()
+    with _with_database(folders) as stack:
+        backup.save(stack, folder)
+    print(f"The backup is in {folder}. It holds every secret: keep it as safe as the database.")
+    return 0
+
+
+def restore_backup(folders: Layout, arguments: argparse.Namespace) -> int:
+    """Bring a backup into a checkout without data, and make it safe to start."""
+    stack = Stack(folders, console=Console())
+    try:
+        backup.restore(stack, Path(arguments.folder).resolve())
+    finally:
+        stack.stop()
+    print((folders.logs / "restored.log").read_text() + "Restored. docs/backup.md says what to do now.")
+    return 0
 
 
 def install(_: Layout, __: argparse.Namespace) -> int:
@@ -170,5 +193,7 @@ COMMANDS: dict[str, Callable[[Layout, argparse.Namespace], int]] = {
     "psql": psql,
     "n8n-export": n8n_export,
     "n8n-import": n8n_import,
+    "backup": save_backup,
+    "restore": restore_backup,
     "install": install,
 }

@@ -59,6 +59,10 @@ class Layout:
         return self.runtime_dir / "n8n"
 
     @property
+    def queue_mode(self) -> Path:
+        return self.runtime_dir / "queue_mode"
+
+    @property
     def documents(self) -> Path:
         return self.runtime_dir / "documents"
 

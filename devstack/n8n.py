@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import bcrypt
 
@@ -17,9 +18,9 @@ from devstack import n8n_install, n8n_sync
 from devstack.postgres import PORT as POSTGRES_PORT
 from devstack.postgres import Cluster
 from devstack.processes import SYSTEM_PATH, Command, status_of
+from devstack.queue_mode import CONCURRENCY, QueueMode
 from devstack.secrets import Secrets
 
-OWNER_EMAIL = "owner@sluice.local"
 # Not news: the engine is chosen on purpose, the licence is not used, and `is_ready` asks before the answer is yes.
 EXPECTED = (
     *("There are deprecations", "Automatic license renewal is disabled"),
@@ -28,46 +29,22 @@ EXPECTED = (
 # These may be set by the caller; everything else about n8n is decided here.
 CALLERS_CHOICE = ("N8N_EXPRESSION_ENGINE", "N8N_RUNNERS_MODE", "N8N_LOG_LEVEL")
 CALLERS_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
-DISABLED_MODULES = (
-    "insights,external-secrets,community-packages,mcp,mcp-registry,chat-hub,instance-ai,agents,workflow-builder,ldap,"
-    "sso-oidc,sso-saml,source-control,quick-connect,breaking-changes,n8n-packages,data-table,token-exchange,otel"
-)
+
+
+def _read_settings(path: Path) -> dict[str, str]:
+    """NAME=VALUE, a line each; no quotes, so that Compose reads the same."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+SETTINGS = _read_settings(n8n_install.SOURCE / "settings.env")
+OWNER_EMAIL = SETTINGS["N8N_INSTANCE_OWNER_EMAIL"]
 FIXED_ENVIRONMENT = {
+    **SETTINGS,
     "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "GENERIC_TIMEZONE": "UTC",
-    "NODE_OPTIONS": "--max-old-space-size=768",
     "N8N_LISTEN_ADDRESS": "127.0.0.1",
-    "N8N_RUNNERS_BROKER_LISTEN_ADDRESS": "127.0.0.1",
-    # No node of ours needs a task runner; `external` starts none (150 MB). A Code node needs `internal`.
-    "N8N_RUNNERS_MODE": "external",
-    # The fast engine; it is not a sandbox, but all our workflows are our own code. docs/decisions.md
-    "N8N_EXPRESSION_ENGINE": "legacy",
-    "N8N_BLOCK_ENV_ACCESS_IN_NODE": "true",
     "N8N_SECURE_COOKIE": "false",  # the editor is reached over plain http on loopback
-    "N8N_PUBLIC_API_DISABLED": "true",
     "N8N_GRACEFUL_SHUTDOWN_TIMEOUT": "5",
-    "N8N_DISABLED_MODULES": DISABLED_MODULES,
-    "N8N_METRICS": "false",
-    "N8N_DIAGNOSTICS_ENABLED": "false",
-    "N8N_VERSION_NOTIFICATIONS_ENABLED": "false",
-    "N8N_VERSION_NOTIFICATIONS_WHATS_NEW_ENABLED": "false",
-    "N8N_TEMPLATES_ENABLED": "false",
-    "N8N_PERSONALIZATION_ENABLED": "false",
-    "N8N_HIRING_BANNER_ENABLED": "false",
-    "N8N_DYNAMIC_BANNERS_ENABLED": "false",
-    "N8N_COMMUNITY_PACKAGES_ENABLED": "false",
-    "N8N_LICENSE_AUTO_RENEW_ENABLED": "false",
-    "N8N_INSTANCE_OWNER_MANAGED_BY_ENV": "true",
-    "N8N_INSTANCE_OWNER_EMAIL": OWNER_EMAIL,
-    "N8N_INSTANCE_OWNER_FIRST_NAME": "Sluice",
-    "N8N_INSTANCE_OWNER_LAST_NAME": "Owner",
-    "N8N_LOG_FORMAT": "json",
-    "N8N_LOG_LEVEL": "warn",
-    "EXECUTIONS_DATA_SAVE_ON_SUCCESS": "none",
-    "EXECUTIONS_DATA_SAVE_ON_ERROR": "all",
-    "EXECUTIONS_DATA_PRUNE": "true",
-    "EXECUTIONS_DATA_MAX_AGE": "168",
 }
 
 
@@ -84,6 +61,8 @@ class N8n:
     provider_key: str
     caller: Mapping[str, str]
     workflows: Path = n8n_sync.WORKFLOWS
+    queue_mode: QueueMode | None = None
+    provider_url: str = ""
 
     @property
     def url(self) -> str:
@@ -116,7 +95,18 @@ class N8n:
         }
 
     def command(self) -> Command:
-        return self._command("n8n", "start")
+        return self._command("n8n", "start", env=self.queue_mode.environment() if self.queue_mode else {})
+
+    def worker_command(self, name: str) -> Command:
+        assert self.queue_mode
+        env = self.queue_mode.worker_environment(name)
+        return self._command(name, "worker", f"--concurrency={CONCURRENCY}", env=env)
+
+    def is_worker_ready(self, name: str) -> bool:
+        """True when this worker has reached the database and Redis."""
+        assert self.queue_mode
+        port = self.queue_mode.workers[name].health
+        return status_of(f"http://127.0.0.1:{port}/healthz/readiness") == 200
 
     def is_ready(self) -> bool:
         """True when the webhooks refuse a call without a token: until they are registered they answer 404."""
@@ -137,7 +127,7 @@ class N8n:
         headers = {
             "sluiceInbound0001": ("Sluice: calls from the app", "X-Sluice-Token", self.secrets.n8n_webhook_token),
             "sluiceInternal001": ("Sluice: calls to the app", "X-Internal-Token", self.secrets.internal_token),
-            "sluiceProvider001": ("Sluice: calls to the provider", "Authorization", f"Bearer {self.provider_key}"),
+            "sluiceProvider001": ("Sluice: calls to the provider", *key_header(self.provider_url, self.provider_key)),
         }
         return [
             {"id": key, "name": name, "type": "httpHeaderAuth", "data": {"name": header, "value": value}}
@@ -153,9 +143,9 @@ class N8n:
         """One of n8n's own commands; most of them want n8n to be stopped."""
         return self._command("n8n-setup", *arguments)
 
-    def _command(self, name: str, *arguments: str) -> Command:
+    def _command(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Command:
         argv = n8n_install.command(n8n_install.install_dir(), *arguments)
-        return Command(name, argv, self.environment(), self.home, stop_seconds=8, show=_in_short)
+        return Command(name, argv, {**self.environment(), **(env or {})}, self.home, stop_seconds=8, show=_in_short)
 
     def _owner_hash(self) -> str:
         """Kept, because a new hash of the same password would end the owner's sessions in the editor."""
@@ -166,6 +156,12 @@ class N8n:
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
             handle.write(bcrypt.hashpw(password, bcrypt.gensalt(10)).decode())
         return file.read_text()
+
+
+def key_header(base_url: str, key: str) -> tuple[str, str]:
+    """The header that shows a provider its key: Azure OpenAI has one of its own. n8n/import.mjs does the same."""
+    host = urlsplit(base_url).hostname or ""
+    return ("api-key", key) if host.endswith((".azure.com", ".azure.us")) else ("Authorization", f"Bearer {key}")
 
 
 def _in_short(line: str) -> str | None:

@@ -65,7 +65,7 @@ def ensure(say: Callable[[str], None] = print) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock"), say):
+    with locked(target.with_suffix(".lock"), say):
         if not target.is_dir():
             _install(target, say)
     return target
@@ -82,7 +82,7 @@ def _install(target: Path, say: Callable[[str], None]) -> None:
     part.mkdir()
     for name in FILES:
         shutil.copy(SOURCE / name, part / name)
-    registry = _npm(part, "config", "get", "registry", "--loglevel=silent").stdout.strip()
+    registry = npm(part, "config", "get", "registry", "--loglevel=silent").stdout.strip()
     check_registry("npm's registry", registry)  # npm itself would try for minutes
     started = time.monotonic()
     say(f"Installing n8n {version()} into {target} (2.5 GB, once per user, two minutes or more)")
@@ -95,13 +95,14 @@ def _install(target: Path, say: Callable[[str], None]) -> None:
 
 
 def _npm_ci(folder: Path) -> None:
-    done = _npm(folder, "ci", *NPM_OPTIONS)
+    done = npm(folder, "ci", *NPM_OPTIONS)
     if done.returncode:
         lines = "\n".join(done.stdout.splitlines()[-15:])
         raise StackError(f"npm could not install n8n {version()}; start again when this is put right:\n{lines}")
 
 
-def _npm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def npm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run npm in a folder; its output is in `stdout`."""
     program = node().parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
     return subprocess.run(
         [str(node()), str(program), *arguments],
@@ -121,13 +122,13 @@ def _check_version(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file; wait for another start that is installing the same n8n."""
+def locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file; wait for another process that is installing the same."""
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another start is installing n8n; waiting for it")
+            say(f"Another process is installing {path.stem}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

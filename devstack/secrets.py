@@ -26,6 +26,7 @@ class Secrets:
     n8n_encryption_key: str
     n8n_owner_password: str
     n8n_runners_token: str
+    redis_password: str
     admin_password: str
     provider_key: str
     provider_admin_token: str

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,7 +36,7 @@ ADMIN_EMAIL = "admin@sluice.local"
 READY_SECONDS = 180
 TASK_SECONDS = 300
 # Writers before what they write to: n8n's executions may still hand in an answer.
-STOP_ORDER = (("web", "heartbeat"), ("n8n",), ("internal", "provider"))
+STOP_FIRST, STOP_LAST = ("web", "heartbeat"), ("internal", "provider", "redis")  # between them n8n and its workers
 
 
 class Stack(Wiring):
@@ -87,16 +88,21 @@ class Stack(Wiring):
         with self._failing_whole():
             self._claim()
             check_free(self.ports)
+            if self.queue_mode:
+                self.queue_mode.redis_command()  # a missing Redis is said before anything has started
             n8n_install.ensure(self._say)
             self._say("Starting PostgreSQL")
             self.start_postgres()
             self._say("Starting n8n, the app and its database's migrations")
             if self.provider.is_offline:
                 self._spawn("provider")
+            if self.queue_mode:
+                self._spawn("redis")
             self._migrate_and_prepare()
             self._create_admin()
             for name in self.processes:
                 self._wait(name)
+            self._start_workers()
             self._wait_for_readyz()
 
     def start_postgres(self) -> None:
@@ -149,7 +155,8 @@ class Stack(Wiring):
         self._is_stopping = True
         for task in self._tasks:
             task.kill()
-        for names in STOP_ORDER:
+        between = [name for name in self.processes if name not in STOP_FIRST + STOP_LAST]
+        for names in (STOP_FIRST, between, STOP_LAST):
             stop_together(self.processes[name] for name in names if name in self.processes)
         if "cluster" in self.__dict__:  # made at its first use
             self.cluster.stop()
@@ -184,6 +191,11 @@ class Stack(Wiring):
         if self._is_stopping:  # the stop may have begun between two commands of a set-up
             task.kill()
         task.wait(seconds)
+
+    def run_flask(self, name: str, *arguments: str, **extra: str) -> None:
+        """One of the app's own commands, with the app's environment. Raises StackError with its last lines."""
+        argv = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
+        self.run_once(Command(name, argv, {**self.app_environment(), **extra}, self.checkout))
 
     # Steps of the start
 
@@ -229,18 +241,24 @@ class Stack(Wiring):
                 raise
 
     def _migrate(self) -> None:
-        self._flask("migrate", "db", "upgrade")
+        self.run_flask("migrate", "db", "upgrade")
 
     def _prepare_n8n(self) -> None:
         for warning in n8n_setup.prepare(self.n8n, self.run_once):
             self._say(f"NOTE: {warning}")
 
-    def _create_admin(self) -> None:
-        self._flask("admin", "create-admin", "--email", ADMIN_EMAIL, SLUICE_ADMIN_PASSWORD=self.secrets.admin_password)
+    def _start_workers(self) -> None:
+        """After n8n itself, which brings its database up to date."""
+        workers = self.queue_mode.workers if self.queue_mode else ()
+        for name in workers:
+            self._spawn(name)
+        for name in workers:
+            self._wait(name)
 
-    def _flask(self, name: str, *arguments: str, **extra: str) -> None:
-        argv = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
-        self.run_once(Command(name, argv, {**self.app_environment(), **extra}, self.checkout))
+    def _create_admin(self) -> None:
+        self.run_flask(
+            "admin", "create-admin", "--email", ADMIN_EMAIL, SLUICE_ADMIN_PASSWORD=self.secrets.admin_password
+        )
 
     def _wait_for_readyz(self) -> None:
         wait_until(
@@ -259,15 +277,8 @@ class Stack(Wiring):
         process.start()
 
     def _wait(self, name: str) -> None:
-        conditions = {
-            "provider": lambda: status_of(f"{self.provider_url}/healthz") == 200,
-            "internal": lambda: status_of(f"{self.internal_url}/api/internal/queues") is not None,  # 401 will do
-            "web": lambda: status_of(f"{self.web_url}/healthz") == 200,
-            "n8n": self.n8n.is_ready,
-            "heartbeat": lambda: True,  # /readyz knows
-        }
-        what = f"An answer of {name}"
-        wait_until(conditions[name], what=what, seconds=READY_SECONDS, processes=[self.processes[name]])
+        ready = partial(self.is_ready, name)
+        wait_until(ready, what=f"An answer of {name}", seconds=READY_SECONDS, processes=[self.processes[name]])
 
     @contextlib.contextmanager
     def _failing_whole(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,14 +16,15 @@ from devstack.layout import CHECKOUT, Layout
 from devstack.n8n import N8n
 from devstack.ports import chosen_ports
 from devstack.postgres import Cluster
-from devstack.processes import Command
+from devstack.processes import Command, status_of
+from devstack.queue_mode import QueueMode
 
 OPENAI_URL = "https://api.openai.com/v1"
 OFFLINE_POLL_SECONDS = "2"
 # The wiring is ours, also when the caller's environment has such a variable (or its *_FILE).
 WIRING = (
     *("DATABASE_URL", "SECRET_KEY", "INTERNAL_TOKEN", "INTERNAL_URL", "N8N_URL", "N8N_WEBHOOK_TOKEN"),
-    *("OPENAI_BASE_URL", "OPENAI_API_KEY", "STORAGE_DIR"),
+    *("OPENAI_BASE_URL", "OPENAI_API_KEY", "STORAGE_DIR", "STORAGE_CONTAINER_URL", "STORAGE_CONNECTION_STRING"),
 )
 
 
@@ -91,6 +93,10 @@ class Wiring:
             self.layout.run_dir / "postgres.pid",
         )
 
+    @cached_property
+    def queue_mode(self) -> QueueMode | None:
+        return QueueMode.chosen(self.caller, self.layout.queue_mode, self.secrets.redis_password)
+
     @property
     def n8n(self) -> N8n:
         return N8n(
@@ -101,8 +107,10 @@ class Wiring:
             secrets=self.secrets,
             app_url=self.internal_url,
             provider_key=self.provider.key,
+            provider_url=self.provider.url,
             caller=self.caller,
             workflows=self.workflows,
+            queue_mode=self.queue_mode,
         )
 
     def app_environment(self) -> dict[str, str]:
@@ -132,6 +140,10 @@ class Wiring:
     def command(self, name: str) -> Command:
         if name == "n8n":
             return self.n8n.command()
+        if self.queue_mode and name == "redis":
+            return self.queue_mode.redis_command()
+        if self.queue_mode and name in self.queue_mode.workers:
+            return self.n8n.worker_command(name)
         python = [sys.executable, "-m"]
         arguments = {
             "web": [*python, "gunicorn", *_gunicorn(self.ports["WEB_PORT"]), "wsgi:app"],
@@ -140,7 +152,24 @@ class Wiring:
             "provider": [*python, "offline_provider"],
         }
         env = self._provider_environment() if name == "provider" else self.app_environment()
-        return Command(name, arguments[name], env, self.checkout, stop_seconds=6)
+        return Command(name, arguments[name], env, self.checkout, stop_seconds=6, show=_in_short)
+
+    def is_ready(self, name: str) -> bool:
+        """Does this part answer? The heartbeat is not asked: /readyz knows."""
+        if self.queue_mode and name in self.queue_mode.workers:
+            return self.n8n.is_worker_ready(name)
+        match name:
+            case "provider":
+                return status_of(f"{self.provider_url}/healthz") == 200
+            case "internal":
+                return status_of(f"{self.internal_url}/api/internal/queues") is not None  # 401 will do
+            case "web":
+                return status_of(f"{self.web_url}/healthz") == 200
+            case "n8n":
+                return self.n8n.is_ready()
+            case "redis":
+                return self.queue_mode is not None and self.queue_mode.is_redis_ready()
+        return True
 
     def _provider_environment(self) -> dict[str, str]:
         return {
@@ -151,6 +180,18 @@ class Wiring:
             "OFFLINE_PROVIDER_KEY": self.secrets.provider_key,
             "OFFLINE_ADMIN_TOKEN": self.secrets.provider_admin_token,
         }
+
+
+def _in_short(line: str) -> str | None:
+    """The app logs a JSON line for each request; the console gets warnings and errors, and what is not JSON."""
+    try:
+        entry = json.loads(line)
+        level, event = entry["level"], entry["event"]
+    except (ValueError, KeyError, TypeError):
+        return line
+    if level in ("debug", "info"):
+        return None
+    return "\n".join(filter(None, (f"{level}: {event}", entry.get("exception"))))
 
 
 def _setting(env: Mapping[str, str], name: str) -> str | None:

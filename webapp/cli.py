@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 
 import click
 from flask import Flask
@@ -18,12 +19,14 @@ from webapp.parts import parts
 from webapp.services import accounts, doctor, heartbeat
 from webapp.services.invariants import INVARIANTS
 from webapp.services.price_check import check_prices
+from webapp.services.restored import settle_restored
 
 
 def register(app: Flask) -> None:
     app.cli.add_command(run_heartbeat)
     app.cli.add_command(create_admin)
     app.cli.add_command(examine)
+    app.cli.add_command(make_restored_safe)
     app.cli.add_command(profiles_group)
     app.cli.add_command(prices_group)
     app.cli.add_command(simulate)
@@ -57,10 +60,20 @@ def create_admin(email: str) -> None:
 @click.option("--acknowledge", metavar="BATCH", help="With --provider: somebody has looked into this ended one.")
 @click.option("--as", "admin_email", metavar="EMAIL", default="", help="With --acknowledge: the administrator.")
 @click.option("--reason", default="", help="With --acknowledge: why that is enough. Both go into the audit log.")
-def examine(provider: bool, cancel_strays: bool, acknowledge: str | None, admin_email: str, reason: str) -> None:
+@click.option(
+    "--restored",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]),
+    metavar="UTC",
+    help="With --provider: this database is a backup of that moment; what was made since and no window knows is stray.",
+)
+def examine(
+    provider: bool, cancel_strays: bool, acknowledge: str | None, admin_email: str, reason: str,
+    restored: datetime | None,
+) -> None:  # fmt: skip
     """Check every invariant over the whole database. Exit status 1 if one does not hold, or a batch is stray."""
+    moment = restored.replace(tzinfo=UTC) if restored else None
     if acknowledge:
-        _acknowledge(acknowledge, admin_email, reason)
+        _acknowledge(acknowledge, admin_email, reason, moment)
     findings = doctor.examine(db.session(), parts().settings)
     for finding in findings:
         click.echo(f"BROKEN {finding.name}: {finding.holds}\n  {finding.broken_by}")
@@ -69,15 +82,15 @@ def examine(provider: bool, cancel_strays: bool, acknowledge: str | None, admin_
             click.echo(f"  and {finding.count - len(finding.what)} more")
     click.echo(f"{len(INVARIANTS) - len(findings)} of {len(INVARIANTS)} invariants hold.")
     is_well = not findings
-    if provider or cancel_strays or acknowledge:
-        is_well = _look_for_strays(cancel_strays) and is_well
+    if provider or cancel_strays or acknowledge or moment:
+        is_well = _look_for_strays(cancel_strays, moment) and is_well
     if not is_well:
         raise SystemExit(1)
 
 
-def _look_for_strays(cancel: bool) -> bool:
+def _look_for_strays(cancel: bool, restored: datetime | None) -> bool:
     """Print the provider batches that no window knows; True when nobody has to do anything about them."""
-    strays = doctor.find_strays(db.session(), parts().batches)
+    strays = doctor.find_strays(db.session(), parts().batches, restored)
     for stray in strays:
         click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {stray.words}")
         if cancel and stray.is_running:
@@ -90,15 +103,29 @@ def _look_for_strays(cancel: bool) -> bool:
     return all(stray.is_settled for stray in strays)
 
 
-def _acknowledge(provider_batch_id: str, admin_email: str, reason: str) -> None:
+def _acknowledge(provider_batch_id: str, admin_email: str, reason: str, restored: datetime | None) -> None:
     try:
         doctor.acknowledge_stray(
-            db.session(), parts().batches, provider_batch_id, admin_email=admin_email, reason=reason
+            db.session(),
+            parts().batches,
+            provider_batch_id,
+            admin_email=admin_email,
+            reason=reason,
+            restored=restored,
         )
     except InvalidInput as error:
         raise click.ClickException(" ".join(error.errors.values())) from error
     except SluiceError as error:
         raise click.ClickException(error.message) from error
+
+
+@click.command("restored")
+def make_restored_safe() -> None:
+    """Make a database that was restored from a backup safe to work on, before anything else runs (docs/backup.md)."""
+    done = settle_restored(db.session())
+    click.echo(f"{done.held} queues are held: nothing is bought before somebody resumes them.")
+    click.echo(f"{len(done.searched)} windows look for their batch before they make one: {done.searched}")
+    click.echo(f"{done.unfinished} sync jobs had not ended and will run; new ids start a million later.")
 
 
 @click.group("profiles")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from devstack import layout, n8n_install
+from devstack import layout, n8n_install, wiring
 from devstack.errors import StackError
 from devstack.orphans import recorded_pid
 from devstack.ports import DEFAULT_PORTS, check_free, free_ports
@@ -283,3 +283,17 @@ def test_throwaway_stack_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
     assert not stack.layout.runtime_dir.exists()
     assert not stack.layout.postgres_dir.exists()
     assert os.geteuid() or not stack.layout.postgres_dir.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ('{"event": "request", "level": "info", "status": 200}', None),
+        ('{"event": "n8n was not nudged", "level": "warning"}', "warning: n8n was not nudged"),
+        ('{"event": "broken", "level": "error", "exception": "Traceback …"}', "error: broken\nTraceback …"),
+        ("Error: settings are wrong", "Error: settings are wrong"),
+        ("[1]", "[1]"),
+    ],
+)
+def test_the_console_shows_what_is_news_of_the_apps_log(line: str, shown: str | None) -> None:
+    assert wiring._in_short(line) == shown

@@ -115,7 +115,7 @@ class System:
 
     def doctor(self) -> None:
         """Raises StackError with what it found."""
-        self.stack._flask("doctor", "doctor", "--provider")
+        self.stack.run_flask("doctor", "doctor", "--provider")
 
 
 def word(number: int, ahead: float) -> str:

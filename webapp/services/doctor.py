@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
-from webapp.domain.batch_objects import request_counts
+from webapp.domain.batch_objects import BatchObject, named_window, request_counts
 from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_AT_PROVIDER
 from webapp.gateways.provider_batches import ProviderBatches
@@ -51,7 +51,7 @@ def examine(session: Session, settings: Settings) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Stray:
-    """A provider batch of one of our input files that no window knows."""
+    """A provider batch that we made and no window knows."""
 
     provider_batch_id: str
     window_id: int
@@ -84,32 +84,52 @@ class Stray:
         return f"acknowledged by {self.acknowledged} ({billed})" if self.acknowledged else f"STRAY, {billed}"
 
 
-def find_strays(session: Session, batches: ProviderBatches) -> list[Stray]:
-    """Compare the provider's list with our windows. Raises UnavailableService."""
+def find_strays(session: Session, batches: ProviderBatches, restored: datetime | None = None) -> list[Stray]:
+    """Compare the provider's list with our windows. Raises UnavailableService.
+
+    `restored`: the moment of the backup that this database comes from. What was made in our name since, and no window
+    knows, is stray as well: the rows of its window are gone.
+    """
     ours = session.execute(
         select(BatchWindow.input_file_id, BatchWindow.id, BatchWindow.provider_batch_id, BatchWindow.opened_at)
         .where(BatchWindow.input_file_id.is_not(None))
     ).all()  # fmt: skip
     session.rollback()  # no network call inside a transaction
     known = {row.input_file_id: row for row in ours}
+    since = min((*(row.opened_at for row in ours), *((restored,) if restored else ())), default=None)
     strays = [
-        Stray(batch.id, known[batch.input_file_id].id, batch.status, request_counts(batch.raw).get("completed"))
-        for batch in batches.list_since(_first(row.opened_at for row in ours))
-        if batch.input_file_id in known and batch.id != known[batch.input_file_id].provider_batch_id
+        Stray(batch.id, window_id, batch.status, request_counts(batch.raw).get("completed"))
+        for batch in batches.list_since(since)
+        if (window_id := _window_of_stray(batch, known.get(batch.input_file_id), restored)) is not None
     ]
     acknowledged = _acknowledged(session)
     session.rollback()
     return [replace(stray, acknowledged=acknowledged.get(stray.provider_batch_id)) for stray in strays]
 
 
+def _window_of_stray(batch: BatchObject, known: Any, restored: datetime | None) -> int | None:
+    """The window that a stray was made for; None when its window knows it, or it is not ours.
+
+    `known`: the row of the window with its input file, if there is one. Another Sluice with the same key makes batches
+    as well, so its name in the metadata is believed only after a restore.
+    """
+    if known is not None:
+        return known.id if batch.id != known.provider_batch_id else None
+    is_since = restored is not None and (batch.created_at is None or batch.created_at >= restored)
+    return named_window(batch.raw) if is_since else None
+
+
 def acknowledge_stray(
-    session: Session, batches: ProviderBatches, provider_batch_id: str, *, admin_email: str, reason: str
-) -> None:
+    session: Session, batches: ProviderBatches, provider_batch_id: str, *, admin_email: str, reason: str,
+    restored: datetime | None = None,
+) -> None:  # fmt: skip
     """Note in the audit log that an administrator has looked into a stray that has ended. Commits.
 
     Raises NotFound, InvalidInput, UnavailableService, or InvalidMove when it still runs.
     """
-    stray = next((one for one in find_strays(session, batches) if one.provider_batch_id == provider_batch_id), None)
+    stray = next(
+        (one for one in find_strays(session, batches, restored) if one.provider_batch_id == provider_batch_id), None
+    )
     if stray is None:
         raise NotFound(f"The provider lists no batch {provider_batch_id} of ours that no window knows.")
     if stray.is_running:
@@ -132,10 +152,6 @@ def _acknowledged(session: Session) -> dict[str, str]:
         .order_by(AuditEvent.id)
     )
     return {batch_id: f"{email}: {reason}" for batch_id, email, reason in rows}
-
-
-def _first(moments: Iterable[datetime]) -> datetime | None:
-    return min(moments, default=None)
 
 
 def _parameters(session: Session, settings: Settings) -> dict[str, object]:

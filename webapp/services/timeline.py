@@ -20,6 +20,7 @@ WINDOW_WORDS = {
     "cancel_requested": "window {window}: its end was wished for",
     "cancel_asked": "window {window}: cancelling was asked for",
     "input_deleted": "window {window}: its input file was withdrawn",
+    "restored": "window {window}: a backup was restored; its batch is looked for",
     "settled": "window {window} was settled",
 }
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.answers import Answer
 from webapp.domain.backoff import back_off_seconds
-from webapp.domain.batch_objects import BatchObject, find_batch
+from webapp.domain.batch_objects import WINDOW_KEY, BatchObject, find_batch
 from webapp.domain.errors import DeniedFile, NotFound, StaleLease, UnavailableService
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
 from webapp.domain.windows import (
@@ -159,7 +159,7 @@ def end_unsent(session: Session, window: BatchWindow, target: WindowStatus, mess
         lifecycle.cancel_unrun_jobs(session, window.id, jobs, now=now)
     else:
         is_wished = window.cancel_requested_at is not None
-        lifecycle.return_unrun_jobs(session, window.id, jobs, now=now, is_wished=is_wished, why=message)
+        lifecycle.return_unrun_jobs(session, window.id, jobs, now=now, is_blameless=is_wished, why=message)
     session.flush()
     lifecycle.move_window(
         session, window.id, target, now=now, actor="app", event="settled",
@@ -378,7 +378,7 @@ def _provider_request(settings: Settings, window: BatchWindow, step: Step) -> di
         case Step.CREATE:
             body = {
                 "input_file_id": window.input_file_id, "endpoint": window.queue.endpoint,
-                "completion_window": COMPLETION_WINDOW, "metadata": {"sluice_window": str(window.id)},
+                "completion_window": COMPLETION_WINDOW, "metadata": {WINDOW_KEY: str(window.id)},
             }  # fmt: skip
             return {"method": "POST", "url": batches, "body": body}
         case Step.FIND:
