@@ -15,12 +15,14 @@ class FakeN8n:
 
     def __init__(self) -> None:
         self.runs: list[tuple[str, dict[str, Any]]] = []
+        self.traceparents: list[str] = []  # of the runs
         self.nudges = 0
         self.is_down = False
 
-    def run(self, webhook_path: str, payload: dict[str, Any]) -> None:
+    def run(self, webhook_path: str, payload: dict[str, Any], traceparent: str) -> None:
         self._check()
         self.runs.append((webhook_path, payload))
+        self.traceparents.append(traceparent)
 
     def nudge(self) -> None:
         self._check()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from webapp import cli, views
-from webapp.config import Settings
+from webapp import cli, logs, views
+from webapp.config import InvalidSettings, Settings
 from webapp.extensions import csrf, db, htmx, login_manager, migrate
-from webapp.logs import configure_logging
-from webapp.parts import build_parts
+from webapp.parts import Parts, build_parts
 from webapp.services.clock import TEST_CLOCK_OPTION
 
 Listener = Literal["web", "internal"]
@@ -27,8 +28,9 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
     Raises InvalidSettings or InvalidProfile: a wrong deployment does not start.
     """
     settings = settings or Settings.from_env()
-    configure_logging()
+    logs.configure_logging()
     app = Flask(__name__)
+    logs.register(app)
     app.config.update(_flask_config(settings))
     app.extensions["sluice"] = build_parts(settings)
     db.init_app(app)
@@ -39,6 +41,8 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
         compare_server_default=True,
         render_as_batch=False,
     )
+    with app.app_context():
+        logs.hide_rows(db.engine)
     if listener == "web":
         csrf.init_app(app)
         login_manager.init_app(app)
@@ -48,6 +52,8 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
         views.register_web(app)
     else:
         views.register_internal(app)
+    if settings.applicationinsights_connection_string:
+        _trace(app, listener, settings)
     app.url_defaults(_static_version)
     cli.register(app)
     return app
@@ -59,6 +65,7 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
         "SQLALCHEMY_DATABASE_URI": settings.database_url.get_secret_value(),
         "SQLALCHEMY_ENGINE_OPTIONS": {
             "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5, "pool_pre_ping": True,
+            "hide_parameters": True,  # they are documents and addresses of people: an error must not log them
             "connect_args": {"options": TEST_CLOCK_OPTION} if settings.test_clock else {},
         },
         "MAX_CONTENT_LENGTH": (settings.max_upload_mb + 1) * MEBIBYTE,
@@ -68,6 +75,25 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
         "WTF_CSRF_TIME_LIMIT": None,  # bound to the session: a page left open for a day still works
         "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,  # static addresses carry a content hash
     }  # fmt: skip
+
+
+def _trace(app: Flask, listener: Listener, settings: Settings) -> None:
+    """Raises InvalidSettings."""
+    connection_string = settings.applicationinsights_connection_string
+    assert connection_string
+    try:
+        tracing = import_module("webapp.tracing")
+        exporter = tracing.azure_exporter(connection_string.get_secret_value())
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            "APPLICATIONINSIGHTS_CONNECTION_STRING needs packages that are not installed"
+            f" ({error.name}): pip install -r requirements/azure.txt"
+        ) from error
+    except ValueError as error:
+        raise InvalidSettings(f"APPLICATIONINSIGHTS_CONNECTION_STRING: {error}") from error
+    span = tracing.start(app, f"sluice-{listener}", exporter, settings.trace_ratio)
+    parts: Parts = app.extensions["sluice"]
+    app.extensions["sluice"] = replace(parts, n8n=replace(parts.n8n, span=span))
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ Every setting may also be given as a file (`NAME_FILE`), as container platforms 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -40,7 +41,10 @@ class Settings(BaseModel):
     internal_url: str = "http://127.0.0.1:8001"
     n8n_url: str = "http://127.0.0.1:5678"
     openai_base_url: str = "https://api.openai.com/v1"
-    storage_dir: Path
+    storage_dir: Path | None = None
+    storage_container_url: str | None = None
+    storage_connection_string: SecretStr | None = None
+    storage_container: str = "documents"
     profiles_dir: Path = ROOT / "profiles"
     prices_file: Path = ROOT / "prices.json"
     price_overrides_file: Path | None = None
@@ -50,7 +54,10 @@ class Settings(BaseModel):
     secret_key: Secret
     internal_token: Secret
     n8n_webhook_token: Secret
-    openai_api_key: SecretStr
+    openai_api_key: SecretStr | None = None
+
+    # How the app's own calls show the provider who they are
+    openai_auth: Literal["key", "entra"] = "key"
 
     # Who may come in
     registration: Literal["open", "closed"] = "closed"
@@ -91,6 +98,11 @@ class Settings(BaseModel):
     # The heartbeat
     heartbeat_seconds: Seconds = 1
 
+    # Eyes
+    metrics_token: Secret | None = None
+    applicationinsights_connection_string: SecretStr | None = None
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
     # Tests make hours pass
     test_clock: bool = False
 
@@ -100,6 +112,13 @@ class Settings(BaseModel):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("storage_container_url")
+    @classmethod
+    def _is_container(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"https://[^/]+/[^?]+", value):
+            raise ValueError("must be the address of a container, https://ACCOUNT.blob.core.windows.net/CONTAINER")
+        return value and value.rstrip("/")
 
     @field_validator("time_zone")
     @classmethod
@@ -112,6 +131,21 @@ class Settings(BaseModel):
     def _lease_outlives_the_provider_call(self) -> Self:
         if self.sync_deadline_seconds < self.attempt_lease_seconds:
             raise ValueError("SYNC_DEADLINE_SECONDS must not be shorter than ATTEMPT_LEASE_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _documents_have_one_place(self) -> Self:
+        places = (self.storage_dir, self.storage_container_url, self.storage_connection_string)
+        if sum(place is not None for place in places) != 1:
+            raise ValueError("documents: set one of STORAGE_DIR, STORAGE_CONTAINER_URL and STORAGE_CONNECTION_STRING")
+        return self
+
+    @model_validator(mode="after")
+    def _provider_knows_the_app(self) -> Self:
+        if self.openai_auth == "key" and self.openai_api_key is None:
+            raise ValueError("OPENAI_API_KEY is not set (or set OPENAI_AUTH=entra, for Azure)")
+        if self.openai_auth == "entra" and not self.openai_base_url.startswith("https://"):
+            raise ValueError("OPENAI_AUTH=entra sends tokens: OPENAI_BASE_URL must start with https://")
         return self
 
     @model_validator(mode="after")

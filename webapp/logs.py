@@ -1,12 +1,34 @@
-"""Structured logs: one JSON object a line on standard output."""
+"""Structured logs: one JSON object a line on standard output, and one line for each request.
+
+Never in a line: secrets, query strings, bodies, e-mail addresses, parameters of SQL (the engine hides them), rows.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import time
+import uuid
 from typing import Any
 
+import psycopg
 import structlog
+from flask import Flask, Response, g, request
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
+
+from webapp.domain import traces
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+NAMED = ("job_id", "window_id")  # what an address names, all that the request logs does
+UNLOGGED = ("health.", "metrics.")  # probes and scrapes: every few seconds, for ever
+# Libraries that tell each call, some with its address.
+QUIET = ("httpx2", "alembic", "azure")
 
 
 def configure_logging() -> None:
@@ -15,6 +37,7 @@ def configure_logging() -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -24,12 +47,54 @@ def configure_logging() -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(default=str),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # A worker's own words, too. (Those of gunicorn's first process stay plain: it never loads the app.)
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers, gunicorn.propagate = [], True
+
+
+def hide_rows(engine: Engine) -> None:
+    """Keep of PostgreSQL's errors the first sentence only: the rest may repeat a whole row, documents included."""
+
+    @event.listens_for(engine, "handle_error")
+    def shorten(context: ExceptionContext) -> None:
+        original, wrapped = context.original_exception, context.sqlalchemy_exception
+        if isinstance(original, psycopg.Error) and (sentence := original.diag.message_primary):
+            original.args = (sentence,)
+            if wrapped:
+                wrapped.args = (f"({type(original).__name__}) {sentence}",)
+
+
+def register(app: Flask) -> None:
+    """Name each request, and write one line when it is answered. Register it first: then it sees everything."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    clear_contextvars()  # the thread has served others
+    g.began_at = time.perf_counter()
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    bind_contextvars(request_id=given if _WELL_FORMED_ID.fullmatch(given) else uuid.uuid4().hex)
+    if trace_id := traces.trace_id(request.headers.get(traces.HEADER, "")):
+        bind_contextvars(trace_id=trace_id)
+    bind_contextvars(**{name: number for name, number in (request.view_args or {}).items() if name in NAMED})
+
+
+def _end(response: Response) -> Response:
+    response.headers[REQUEST_ID_HEADER] = get_contextvars()["request_id"]
+    if not (request.endpoint or "").startswith(UNLOGGED):
+        milliseconds = round((time.perf_counter() - g.began_at) * 1000, 1)
+        log.info("request", extra={
+            "method": request.method, "route": request.url_rule.rule if request.url_rule else None,
+            "status": response.status_code, "duration_ms": milliseconds,
+        })  # fmt: skip
+    return response

@@ -36,6 +36,11 @@ def kind(node: dict[str, Any]) -> str:
     return node["type"].removeprefix("n8n-nodes-base.")
 
 
+def headers_of(node: dict[str, Any]) -> set[str]:
+    """The headers that the node sends besides those of its credential."""
+    return {header["name"] for header in node["parameters"].get("headerParameters", {}).get("parameters", [])}
+
+
 def wires(name: str) -> Iterator[tuple[str, str]]:
     for source, outputs in WORKFLOWS[name]["connections"].items():
         for output in outputs["main"]:
@@ -84,7 +89,8 @@ def test_nothing_of_the_environment_is_read(name: str) -> None:
 def test_secrets_come_from_the_known_credentials(name: str) -> None:
     for node in nodes(name, "httpRequest", "webhook"):
         assert node["credentials"]["httpHeaderAuth"]["id"] in CREDENTIALS, node["name"]
-        assert not {"headerParameters", "queryParameters", "sendHeaders"} & node["parameters"].keys(), node["name"]
+        assert "queryParameters" not in node["parameters"], node["name"]
+        assert headers_of(node) <= {"traceparent"}, node["name"]
     text = json.dumps(WORKFLOWS[name])
     assert re.findall(r"(?i)bearer |\bsk-\w|api[-_]key|password|[\"']X-(?:Internal|Sluice)-Token", text) == []
 
@@ -108,6 +114,15 @@ def test_addresses_are_the_placeholder_or_come_with_the_data(name: str) -> None:
             "sluiceInternal001" if to_the_app else "sluiceProvider001"
         )
     assert "127.0.0.1" not in json.dumps(WORKFLOWS[name])
+
+
+def test_what_is_done_for_a_job_or_window_is_in_its_trace() -> None:
+    """Not the provider's calls: our traces are none of its business."""
+    own = [node for name in ("run.json", "windows.json") for node in nodes(name, "httpRequest")
+           if re.search(r"\.callback\.|\.batch\.id", node["parameters"]["url"])]  # fmt: skip
+    assert len(own) == 5
+    traced = [node for name in WORKFLOWS for node in nodes(name, "httpRequest") if headers_of(node) == {"traceparent"}]
+    assert traced == own
 
 
 @EVERY

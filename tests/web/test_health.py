@@ -23,6 +23,7 @@ def test_readyz_names_what_is_missing(client: FlaskClient, tables: Any, n8n: Fak
     assert answer.status_code == 503
     assert answer.json["checks"] == {
         "database": "ok", "migrations": "ok", "heartbeat": "has never beaten", "n8n": "no answer",
+        "documents": "ok",
     }  # fmt: skip
 
 

@@ -10,9 +10,11 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.models.base import Base, Id, Json
 from webapp.models.user import User
 
+BEAT_ROW, VITALS_ROW = "heartbeat", "vitals"
+
 
 class Heartbeat(Base):
-    """One row, written on each beat by the process that leads."""
+    """Written by the process that leads: when it beat last, and until when its vitals have told of failed windows."""
 
     __tablename__ = "heartbeats"
 

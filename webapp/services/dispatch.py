@@ -13,8 +13,10 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
 from webapp.config import Settings
+from webapp.domain import traces
 from webapp.domain.backoff import back_off_seconds
 from webapp.domain.errors import InvalidMove, NotFound, UnavailableService
 from webapp.domain.profiles import canonical_run, map_payload
@@ -44,12 +46,15 @@ def dispatch_due(
     calls = [_call(session, settings, profiles, job, email) for job, email in rows]
     session.commit()
     for webhook_path, payload in calls:
-        try:
-            n8n.run(webhook_path, payload)
-        except UnavailableService as error:
-            log.warning("job %s was not taken, it will be dispatched again: %s", payload["jobId"], error)
-            if error.is_unreachable:
-                break  # the others would wait for nothing; they are dispatched again, too
+        header = traces.traceparent(settings.public_url, "jobs", payload["jobId"])
+        with bound_contextvars(job_id=payload["jobId"], trace_id=traces.trace_id(header)):
+            try:
+                n8n.run(webhook_path, payload, header)
+                log.info("dispatched")
+            except UnavailableService as error:
+                log.warning("job %s was not taken, it will be dispatched again: %s", payload["jobId"], error)
+                if error.is_unreachable:
+                    break  # the others would wait for nothing; they are dispatched again, too
     return len(calls)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, func, select
@@ -26,7 +26,8 @@ from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.provider_models import ProviderModels
 from webapp.gateways.storage import Storage
 from webapp.models import Heartbeat
-from webapp.services import benchmarks, costs, retention, shutdowns
+from webapp.models.operation import BEAT_ROW
+from webapp.services import benchmarks, costs, retention, shutdowns, vitals
 from webapp.services.batches import has_ready_queue
 from webapp.services.clock import clock
 from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
@@ -37,7 +38,6 @@ from webapp.services.windows import end_cancelled_unsent, has_due_window
 log = logging.getLogger(__name__)
 
 LEADER_LOCK = 7_300
-NAME = "heartbeat"
 RETENTION_EVERY_SECONDS = 60.0  # while nothing is left to delete; else at each beat
 ROLL_UP_EVERY_SECONDS = 60.0  # while less than one portion is left; else at each beat
 MODELS_EVERY_SECONDS = 6 * 3600.0  # how often the provider is asked which models it will switch off
@@ -71,6 +71,7 @@ class Beat:
     retention_due_at: float = float("-inf")  # monotonic
     roll_up_due_at: float = float("-inf")  # monotonic
     models_due_at: float = float("-inf")  # monotonic
+    overdue: vitals.Overdue = field(default_factory=dict)  # at the last line of vitals
 
 
 def run(engine: Engine, clients: Clients, *, should_stop: Callable[[float], bool]) -> None:
@@ -112,6 +113,7 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: end_cancelled_unsent(session),
         lambda: run_due_jobs_now(session, settings),
         lambda: _write_beat(session),
+        lambda: _write_vitals(session, settings, profiles, beat),
         lambda: benchmarks.advance(session, settings, profiles, clients.prices),
         lambda: dispatch_due(session, settings, profiles, n8n),
         lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
@@ -168,7 +170,13 @@ def _refresh_models(session: Session, clients: Clients, beat: Beat) -> None:
         log.info("%s", error)
 
 
+def _write_vitals(session: Session, settings: Settings, profiles: Profiles, beat: Beat) -> None:
+    overdue = vitals.write_line(session, settings, profiles, beat.overdue)
+    if overdue is not None:
+        beat.overdue = overdue
+
+
 def _write_beat(session: Session) -> None:
-    statement = insert(Heartbeat).values(name=NAME, at=clock(session))
+    statement = insert(Heartbeat).values(name=BEAT_ROW, at=clock(session))
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"at": statement.excluded.at}))
     session.commit()

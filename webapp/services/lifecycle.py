@@ -150,14 +150,14 @@ def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, coun
 
 
 def return_unrun_jobs(
-    session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime, is_wished: bool, why: str | None = None
+    session: Session, window_id: int, jobs: Sequence[Any], *, now: datetime, is_blameless: bool, why: str | None = None
 ) -> None:
     """Send back jobs (rows of `unsettled_jobs`) that the provider never ran: no attempt is used, but not for ever.
 
-    `is_wished`: the window was cancelled by us, which says nothing against its jobs. `why` is the provider's word for
-    its end, for the people whose jobs end here.
+    `is_blameless`: the window was cancelled by us, or the provider had no room for it, which says nothing against its
+    jobs. `why` is the provider's word for its end, for the people whose jobs end here.
     """
-    if is_wished:
+    if is_blameless:
         return_jobs(session, [job.job_id for job in jobs], now=now, counter=None)
         return
     worn_out = [job.job_id for job in jobs if job.free_returns + 1 >= MAX_FREE_RETURNS]

@@ -16,10 +16,12 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, joinedload
 
-from webapp.domain.errors import NotFound
+from webapp.domain.errors import NotFound, UnavailableService
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
+from webapp.gateways.storage import Storage
 from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, Queue, WindowEvent
+from webapp.models.operation import BEAT_ROW
 from webapp.services import costs
 from webapp.services.clock import clock
 from webapp.services.ledger import LOST_KEY
@@ -27,8 +29,10 @@ from webapp.services.ledger import LOST_KEY
 HEARTBEAT_STALE_SECONDS = 15
 
 
-def readiness_checks(make_session: Callable[[], Session], config: Config, n8n: N8n) -> dict[str, str]:
-    """{part: "ok" or what is wrong} for the database, its migrations, the heartbeat and n8n."""
+def readiness_checks(
+    make_session: Callable[[], Session], config: Config, n8n: N8n, storage: Storage
+) -> dict[str, str]:  # fmt: skip
+    """{part: "ok" or what is wrong} for the database, its migrations, the heartbeat, n8n and the document store."""
     checks = {"database": "ok", "migrations": "unknown", "heartbeat": "unknown"}
     try:
         session = make_session()
@@ -39,6 +43,11 @@ def readiness_checks(make_session: Callable[[], Session], config: Config, n8n: N
     except SQLAlchemyError:
         checks["database"] = "no answer"
     checks["n8n"] = "ok" if n8n.is_healthy() else "no answer"
+    try:
+        storage.check()
+        checks["documents"] = "ok"
+    except UnavailableService as error:
+        checks["documents"] = error.message
     return checks
 
 
@@ -53,7 +62,7 @@ def _heads(location: str) -> set[str]:
 
 
 def _check_heartbeat(session: Session) -> str:
-    at = session.execute(select(Heartbeat.at)).scalar_one_or_none()
+    at = session.execute(select(Heartbeat.at).where(Heartbeat.name == BEAT_ROW)).scalar_one_or_none()
     if at is None:
         return "has never beaten"
     age = (clock(session) - at).total_seconds()

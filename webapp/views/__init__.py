@@ -16,6 +16,7 @@ from webapp.views import (
     health,
     internal,
     jobs,
+    metrics,
     pages,
     public,
     security,
@@ -36,7 +37,8 @@ def register_web(app: Flask) -> None:
 
 
 def register_internal(app: Flask) -> None:
-    """n8n's door, on a listener of its own."""
+    """n8n's door, and the figures, on a listener of its own."""
+    metrics.register(app)
     app.register_blueprint(internal.bp)
     app.register_blueprint(health.bp)
     errors.register(app)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import abort, g, request
 from flask_login import current_user
+from structlog.contextvars import bind_contextvars
 
 from webapp.domain.errors import NotFound
 from webapp.extensions import db
@@ -26,10 +27,14 @@ def require_admin() -> None:
         raise NotFound
 
 
+def has_internal_token() -> bool:
+    given = request.headers.get("X-Internal-Token", "")
+    return hmac.compare_digest(given.encode(), parts().settings.internal_token.get_secret_value().encode())
+
+
 def require_internal_token() -> None:
     """A `before_request` for n8n's door."""
-    given = request.headers.get("X-Internal-Token", "")
-    if not hmac.compare_digest(given.encode(), parts().settings.internal_token.get_secret_value().encode()):
+    if not has_internal_token():
         abort(401, "The X-Internal-Token header is missing or wrong.")
 
 
@@ -40,6 +45,7 @@ def require_bearer_token() -> None:
     if user is None:
         abort(401, "Send a valid API token: Authorization: Bearer <token>.")
     g.user = user
+    bind_contextvars(user_id=user.id)
 
 
 def safe_next(target: str | None, default: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from flask import Flask, current_app, has_request_context, jsonify, make_response, render_template, request
@@ -11,6 +10,7 @@ from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import get_contextvars
 from werkzeug.exceptions import HTTPException
 
 from webapp.domain import errors
@@ -100,9 +100,9 @@ def _impossible_value(error: DataError) -> ResponseReturnValue:
 
 
 def _crash(error: Exception) -> ResponseReturnValue:
-    reference = uuid.uuid4().hex[:12]
-    current_app.logger.exception("unexpected error %s on %s %s", reference, request.method, request.path)
+    current_app.logger.exception("unexpected error on %s %s", request.method, request.path)
     db.session.rollback()
+    reference = get_contextvars()["request_id"]  # in each of the request's lines
     return reply(500, f"The error was logged as {reference}. Nothing you sent was half stored.")
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from structlog.contextvars import bind_contextvars
 
-from webapp.domain import messages
+from webapp.domain import messages, traces
 from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import batch_files, batch_ingest, batches, dispatch, failures, ingest, jobs, windows
@@ -84,6 +85,7 @@ def open_batch() -> ResponseReturnValue:
         db.session(), parts().settings, parts().profiles, queue_id=message.queue,
         max_batch_size=message.max_batch_size, job_ids=message.job_ids, actor="n8n",
     )  # fmt: skip
+    bind_contextvars(window_id=window.id)
     return jsonify(batch={"id": window.id}, jobCount=window.job_count), 201
 
 
@@ -92,9 +94,11 @@ def lease_batch() -> ResponseReturnValue:
     lease = windows.lease_due_window(db.session(), parts().settings)
     if lease is None:
         return "", 204
+    bind_contextvars(window_id=lease.window.id)
     return jsonify(
         batch={"id": lease.window.id, "jobCount": lease.window.job_count}, leaseToken=lease.token,
         nextStep=lease.step, request=lease.request,
+        traceparent=traces.traceparent(parts().settings.public_url, "windows", lease.window.id),
     )  # fmt: skip
 
 

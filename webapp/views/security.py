@@ -12,6 +12,7 @@ from secure import (
     XContentTypeOptions,
     XFrameOptions,
 )
+from structlog.contextvars import bind_contextvars
 
 from webapp.extensions import db, login_manager
 from webapp.models import User
@@ -46,7 +47,10 @@ def register(app: Flask) -> None:
 
 
 def _load_user(session_id: str) -> User | None:
-    return accounts.load_session_user(db.session(), session_id)
+    user = accounts.load_session_user(db.session(), session_id)
+    if user:
+        bind_contextvars(user_id=user.id)  # in every line that this request logs
+    return user
 
 
 def _ask_to_sign_in() -> ResponseReturnValue:

@@ -1,0 +1,276 @@
+"""What the eyes see: the figures of `/metrics`, and the line that the alerts read.
+
+Each question is one query on an index, or on a table that stays small, so that asking is cheap beside a million jobs.
+What would need every job is answered for the last RECENT only: counts from the newest MOST_COUNTED rows, spreads from
+the newest MOST_MEASURED.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ARRAY, Float, Numeric, Subquery, case, cast, extract, func, select, text, type_coerce
+from sqlalchemy.orm import Session
+
+from webapp.config import Settings
+from webapp.domain.policy import readiness
+from webapp.domain.states import ExecutionMode, JobStatus, WindowStatus
+from webapp.models import BatchWindow, Heartbeat, Job, JobAnswer, JobResult, Queue
+from webapp.models.operation import BEAT_ROW, VITALS_ROW
+from webapp.services import batches, costs
+from webapp.services.clock import clock
+from webapp.services.ledger import is_unknown
+from webapp.services.registry import Profiles
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY = timedelta(minutes=1)
+COMMITTED_AFTER = timedelta(minutes=2)  # an end names the moment at which its use case began; its commit comes later
+RECENT = timedelta(minutes=15)
+MOST_COUNTED = 20_000
+MOST_MEASURED = 5_000
+MOST_SECONDS = 5  # of one query: a scrape must not be a burden
+QUANTILES = (0.5, 0.95)
+ENDS = ("completed_at", "failed_at", "expired_at", "cancelled_at")  # of the provider's Batch object, in Unix seconds
+
+Overdue = dict[tuple[int, datetime | None], float]  # {(queue id, since when its oldest job waits): its age in seconds}
+
+
+@dataclass(frozen=True)
+class QueueFigures:
+    queue: Queue
+    jobs: int
+    oldest_seconds: float
+    overdue_seconds: float  # the same, if its window should be open by now; else 0
+    oldest_queued_at: datetime | None
+
+
+@dataclass(frozen=True)
+class WindowFigures:
+    windows: dict[WindowStatus, int]
+    jobs: dict[WindowStatus, int]  # of unfinished windows
+    troubled: int  # unfinished, and the last step ran into a problem
+    needing_attention: int
+
+
+@dataclass(frozen=True)
+class SyncFigures:
+    created: int
+    processing: int
+    oldest_created_seconds: float
+
+
+@dataclass(frozen=True)
+class CostFigures:
+    answers: dict[tuple[ExecutionMode, str], int]  # by mode and reason, of all times
+    amount: dict[ExecutionMode, Decimal]  # USD, of all times, as far as it is known
+    unknown: int
+
+
+Spread = tuple[float, ...]  # seconds, at QUANTILES
+
+
+@dataclass(frozen=True)
+class RecentFigures:
+    """Of the last RECENT."""
+
+    ended: dict[tuple[ExecutionMode, JobStatus], int]
+    took: dict[ExecutionMode, Spread]  # created until ended, of completed jobs
+    dispatched: Spread | None  # handed to n8n until n8n started it
+    ingested: dict[ExecutionMode, Spread]  # answered by the provider until stored
+    provider_errors: dict[str, int]  # by class
+
+
+def be_brief(session: Session) -> None:
+    """From here to the end of the transaction nothing is written, and no query takes longer than MOST_SECONDS."""
+    session.execute(text("SET TRANSACTION READ ONLY"))
+    session.execute(text(f"SET LOCAL statement_timeout = '{MOST_SECONDS}s'"))
+
+
+def queue_figures(session: Session, settings: Settings, profiles: Profiles) -> list[QueueFigures]:
+    """All queues; those in which nobody waits, too."""
+    now = clock(session)
+    views = {view.queue.id: view for view in batches.list_queues(session, settings, profiles)}
+    figures = []
+    for queue in session.scalars(select(Queue).order_by(Queue.id)):
+        if view := views.get(queue.id):
+            # The provider's pause, or its full allowance, explains a wait and does not end it.
+            judged = readiness(replace(view.state, not_before=None, has_room=True), now)
+            age, since = view.oldest_age_seconds, view.state.oldest_queued_at
+            figures.append(QueueFigures(queue, view.state.queued, age, age if judged.ready else 0.0, since))
+        else:
+            figures.append(QueueFigures(queue, 0, 0.0, 0.0, None))
+    return figures
+
+
+def window_figures(session: Session) -> WindowFigures:
+    is_unfinished = BatchWindow.finished_at.is_(None)
+    rows = session.execute(
+        select(
+            BatchWindow.status, func.count(), func.sum(BatchWindow.job_count),
+            func.count(BatchWindow.problem).filter(is_unfinished), func.count(BatchWindow.needs_attention),
+        ).group_by(BatchWindow.status)
+    ).all()  # fmt: skip
+    unfinished = (WindowStatus.OPEN, WindowStatus.SUBMITTED)
+    return WindowFigures(
+        windows=dict.fromkeys(WindowStatus, 0) | {status: count for status, count, *_ in rows},
+        jobs=dict.fromkeys(unfinished, 0) | {status: jobs for status, _, jobs, *_ in rows if status in unfinished},
+        troubled=sum(row[3] for row in rows),
+        needing_attention=sum(row[4] for row in rows),
+    )
+
+
+def sync_figures(session: Session) -> SyncFigures:
+    is_created = Job.status == JobStatus.CREATED
+    oldest = session.scalars(select(Job.created_at).where(is_created).order_by(Job.id).limit(1)).one_or_none()
+    return SyncFigures(
+        created=session.scalars(select(func.count()).select_from(Job).where(is_created)).one(),
+        processing=session.scalars(select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))).one(),
+        oldest_created_seconds=(clock(session) - oldest).total_seconds() if oldest else 0.0,
+    )
+
+
+def cost_figures(session: Session) -> CostFigures:
+    fact = costs.facts().c
+    rows = session.execute(
+        select(fact.execution_mode, fact.reason, func.sum(fact.entries), func.sum(fact.amount))
+        .group_by(fact.execution_mode, fact.reason)
+    ).all()  # fmt: skip
+    amount = dict.fromkeys(ExecutionMode, Decimal())
+    for mode, _, _, usd in rows:
+        amount[mode] += usd
+    return CostFigures(
+        answers={(mode, reason): int(entries) for mode, reason, entries, _ in rows},
+        amount=amount,
+        unknown=session.execute(select(func.count()).where(is_unknown())).scalar_one(),
+    )
+
+
+def heartbeat_age(session: Session) -> float | None:
+    """Seconds since the last beat; None when there was none."""
+    at = session.scalars(select(Heartbeat.at).where(Heartbeat.name == BEAT_ROW)).one_or_none()
+    return (clock(session) - at).total_seconds() if at else None
+
+
+def recent_figures(session: Session) -> RecentFigures:
+    since = clock(session) - RECENT
+    newest = (  # by ix_jobs_keeps_request: retention has not come to them yet
+        select(Job.id, Job.execution_mode, Job.status, Job.dispatched_at, Job.started_at)
+        .where(Job.finished_at.is_not(None), Job.finished_at > since, Job.request_deleted_at.is_(None))
+        .order_by(Job.finished_at.desc())
+    )
+    counted, measured = newest.limit(MOST_COUNTED).subquery().c, newest.limit(MOST_MEASURED).subquery()
+    outcome = (counted.execution_mode, counted.status)
+    by_outcome = select(*outcome, func.count()).group_by(*outcome)
+    dispatched, ingested = _sync_spreads(session, measured)
+    spreads = {ExecutionMode.SYNC: ingested, ExecutionMode.BATCH: _window_spread(session, since)}
+    return RecentFigures(
+        ended={(mode, status): count for mode, status, count in session.execute(by_outcome)},
+        took=_job_spreads(session, measured),
+        dispatched=dispatched,
+        ingested={mode: spread for mode, spread in spreads.items() if spread},
+        provider_errors=_provider_errors(session, since),
+    )
+
+
+def _job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Spread]:
+    took = select(ended.c.execution_mode, _quantiles(JobResult.total_ms / 1000.0))
+    joined = took.join(ended, ended.c.id == JobResult.job_id).group_by(ended.c.execution_mode)
+    return {mode: tuple(spread) for mode, spread in session.execute(joined)}
+
+
+def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spread | None]:
+    """(dispatched, ingested)"""
+    waited = extract("epoch", ended.c.started_at - ended.c.dispatched_at)
+    stored = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
+    found = session.execute(
+        select(_quantiles(waited), _quantiles(stored))
+        .select_from(ended)
+        .join(JobResult, JobResult.job_id == ended.c.id, isouter=True)
+        .where(ended.c.execution_mode == ExecutionMode.SYNC)
+    ).one()
+    dispatched, ingested = (tuple(spread) if spread else None for spread in found)
+    return dispatched, ingested
+
+
+def _window_spread(session: Session, since: datetime) -> Spread | None:
+    """The provider's end of a batch until the window was settled."""
+    batch = BatchWindow.provider_batch
+    times = (case((func.jsonb_typeof(batch[name]) == "number", cast(batch[name], Numeric))) for name in ENDS)
+    took = extract("epoch", BatchWindow.finished_at) - func.coalesce(*times)
+    is_recent = (BatchWindow.finished_at > since, BatchWindow.files_deleted_at.is_(None), took.between(0, 86_400))
+    spread = session.execute(select(_quantiles(took)).where(*is_recent)).scalar_one()
+    return tuple(spread) if spread else None
+
+
+def _quantiles(seconds: Any) -> Any:
+    return type_coerce(func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float)), ARRAY(Float))
+
+
+def _provider_errors(session: Session, since: datetime) -> dict[str, int]:
+    """{class: answers that were errors, and calls without an answer}."""
+    newest = (
+        select(JobAnswer.status_code, JobAnswer.received_at)
+        .order_by(JobAnswer.id.desc())
+        .limit(MOST_COUNTED)
+        .subquery()
+    )
+    rows = session.execute(
+        select(newest.c.status_code, func.count()).where(newest.c.received_at > since).group_by(newest.c.status_code)
+    )
+    found = dict.fromkeys(("no_answer", "rate_limited", "denied", "refused", "server"), 0)
+    for status, count in rows:
+        if not 200 <= status < 300:
+            found[_error_class(status)] += count
+    return found
+
+
+def _error_class(status: int) -> str:
+    match status:
+        case 0:
+            return "no_answer"
+        case 429:
+            return "rate_limited"
+        case 401 | 403:
+            return "denied"
+        case _ if 400 <= status < 500:
+            return "refused"
+    return "server"
+
+
+def write_line(session: Session, settings: Settings, profiles: Profiles, before: Overdue) -> Overdue | None:
+    """Log the line that the alerts read, when the last one is a minute old. Commits.
+
+    Returns what is overdue now, to be handed in (`before`) with the next line; None when no line was due. A queue
+    counts when the same job was overdue at the line before: a window that opens a second late wakes nobody up.
+    How far the failed windows have been told is in the database, so that a change of leaders loses and doubles none.
+    """
+    until = clock(session) - COMMITTED_AFTER
+    told = session.scalars(select(Heartbeat).where(Heartbeat.name == VITALS_ROW).with_for_update()).one_or_none()
+    if told and until - told.at < LINE_EVERY:
+        session.rollback()
+        return None
+    if told is None:
+        told = Heartbeat(name=VITALS_ROW, at=until)  # what failed before the first line is history
+        session.add(told)
+    failed = session.scalars(
+        select(func.count()).select_from(BatchWindow).where(
+            BatchWindow.finished_at > told.at, BatchWindow.finished_at <= until,
+            BatchWindow.status.in_([WindowStatus.FAILED, WindowStatus.EXPIRED]),
+        )
+    ).one()  # fmt: skip
+    overdue = {
+        (one.queue.id, one.oldest_queued_at): one.overdue_seconds
+        for one in queue_figures(session, settings, profiles)
+        if one.overdue_seconds
+    }
+    age = max((seconds for key, seconds in overdue.items() if key in before), default=0.0)
+    # Before the commit: told twice is better than never.
+    log.info("vitals", extra={"queue_age_seconds": round(age), "windows_failed": failed})
+    told.at = until
+    session.commit()
+    return overdue
