@@ -4,7 +4,7 @@
 locals {
   n8n_port = 5678
 
-  # As devstack/n8n.py has it for the local n8n; tests/contract/test_terraform.py keeps them the same.
+  # As n8n/settings.env has it for the local n8n and compose; tests/contract/test_terraform.py keeps them the same.
   n8n_env = {
     TZ                                          = "UTC"
     GENERIC_TIMEZONE                            = "UTC"
