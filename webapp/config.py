@@ -69,6 +69,7 @@ class Settings(BaseModel):
     # Limits
     max_upload_mb: Annotated[int, Field(ge=1, le=512)] = 20
     max_pages: Annotated[int, Field(ge=1)] = 500
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
     pdf_seconds: Seconds = 30
     pdf_memory_mb: Annotated[int, Field(ge=128)] = 512
     database_pool_size: Annotated[int, Field(ge=1)] = 8

@@ -49,9 +49,10 @@ def answer(session: Session, parts: Parts, job: Job, input_tokens: int, output_t
 def prepared(session: Session, parts: Parts, user: User, **values: object) -> runs.Run:
     profile = parts.profiles.get("pdf_summary")
     document = make_document(session, user)
-    return runs.prepare(
-        session, parts.settings, profile, {"document": document.id, **values}, user, clock(session)
-    )  # fmt: skip
+    [run] = runs.prepare(
+        session, parts.settings, profile, [{"document": document.id, **values}], user, clock(session)
+    )
+    return run
 
 
 def quoted(session: Session, parts: Parts, run: runs.Run) -> estimates.Quote:
@@ -128,7 +129,8 @@ def test_a_batch_is_back_when_it_opens_plus_a_usual_ride(session: Session, parts
 
 
 def outlook(session: Session, parts: Parts, joining: list[runs.Run]) -> estimates.Outlook:
-    return estimates.outlook(session, parts.settings, parts.profiles, joining, "pdf_summary", clock(session))
+    first, count, now = joining[0], len(joining), clock(session)
+    return estimates.outlook(session, parts.settings, parts.profiles, first, count, "pdf_summary", now)
 
 
 def test_when_nobody_knows_when_a_window_opens_nobody_says_when_it_is_back(

@@ -27,6 +27,16 @@ class InvalidInput(SluiceError):
         self.errors = errors
 
 
+class InvalidRows(InvalidInput):
+    """Some runs are not right; none was stored."""
+
+    def __init__(self, rows: dict[int, InvalidInput]) -> None:
+        """`rows` maps the place of a run (from 0) to what is wrong with it. `errors` are those of the first."""
+        self.rows = rows
+        first = rows[min(rows)]
+        super().__init__(first.errors, first.message)
+
+
 class UnknownProfile(SluiceError):
     """There is no such profile."""
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -149,15 +150,16 @@ class Profile(Part):
         Raises InvalidInput with a message per field key.
         """
         try:
-            checked = self._input_model()(**values)
+            checked = self._input_model(**values)
         except ValidationError as error:
             raise InvalidInput(dict(_field_errors(error))) from error
         return checked.model_dump(mode="json")
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema of a run's values."""
-        return self._input_model().model_json_schema()
+        return self._input_model.model_json_schema()
 
+    @cached_property
     def _input_model(self) -> type[BaseModel]:
         definitions: dict[str, Any] = {}
         for field in self.fields:

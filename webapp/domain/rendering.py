@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError
@@ -40,14 +41,19 @@ def _render_text(text: str, values: Mapping[str, Any]) -> Any:
     if "{" not in text:
         return text
     try:
-        if whole := _WHOLE_EXPRESSION.fullmatch(text.strip()):
-            value = _environment.compile_expression(whole[1], undefined_to_none=False)(**values)
-            if isinstance(value, StrictUndefined):
-                raise InvalidProfile(f"The template {text!r} names something that is not there.")
-            return value
-        return _environment.from_string(text).render(**values)
+        value = _compiled(text)(**values)
     except TemplateError as error:
         raise InvalidProfile(f"The template {text[:80]!r} cannot be rendered: {error}") from error
+    if isinstance(value, StrictUndefined):
+        raise InvalidProfile(f"The template {text!r} names something that is not there.")
+    return value
+
+
+@lru_cache(maxsize=1024)  # profiles are few, runs are many
+def _compiled(text: str) -> Callable[..., Any]:
+    if whole := _WHOLE_EXPRESSION.fullmatch(text.strip()):
+        return _environment.compile_expression(whole[1], undefined_to_none=False)
+    return _environment.from_string(text).render
 
 
 def to_json(body: Any) -> str:

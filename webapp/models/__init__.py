@@ -14,11 +14,14 @@ from webapp.models.operation import (
     ProviderModel,
     RetentionReceipt,
 )
-from webapp.models.user import ApiToken, User
+from webapp.models.submission import IdempotencyKey, Submission
+from webapp.models.user import ApiToken, SignInFailure, User
+from webapp.models.webhook import Webhook, WebhookDelivery
 
 __all__ = [
     "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "BenchmarkRun", "BenchmarkSample",
-    "BenchmarkStatus", "Budget", "ClockOffset", "CostHour", "Document", "ExecutionFailure", "Heartbeat", "Job",
-    "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry", "ProfileVersion",
-    "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "StrayBatch", "User", "WindowEvent",
+    "BenchmarkStatus", "Budget", "ClockOffset", "CostHour", "Document", "ExecutionFailure", "Heartbeat",
+    "IdempotencyKey", "Job", "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry",
+    "ProfileVersion", "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "SignInFailure", "StrayBatch",
+    "Submission", "User", "Webhook", "WebhookDelivery", "WindowEvent",
 ]  # fmt: skip

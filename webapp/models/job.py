@@ -42,6 +42,7 @@ class Job(Base):
     queue_id: Mapped[int | None] = mapped_column(ForeignKey("queues.id"))
     status: Mapped[JobStatus]
     inputs: Mapped[Json]
+    submission_id: Mapped[int | None] = mapped_column(ForeignKey("submissions.id"))  # the jobs that it was made with
     retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     need_by: Mapped[datetime | None]  # strategy deadline
 
@@ -102,6 +103,12 @@ class Job(Base):
         Index(
             "ix_jobs_profile_completed", "profile_id", text("id DESC"), postgresql_where=text("status = 'completed'")
         ),
+        # A submission's progress and its list.
+        Index(
+            "ix_jobs_submission", "submission_id", "status", "id", postgresql_where=text("submission_id IS NOT NULL")
+        ),
+        # Failures by reason.
+        Index("ix_jobs_failed", "failure_code", text("id DESC"), postgresql_where=text("status = 'failed'")),
         # The history page: newest first, for one user and for all.
         Index("ix_jobs_user_newest", "user_id", text("id DESC")),
     )

@@ -1,11 +1,12 @@
-"""People and their API tokens."""
+"""People, their API tokens, and failed sign-ins."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from flask_login import UserMixin
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.models.base import Base, CreatedAt, Id
@@ -21,6 +22,7 @@ class User(UserMixin, Base):
     is_enabled: Mapped[bool] = mapped_column(server_default="true")
     session_epoch: Mapped[int] = mapped_column(server_default="0")  # raising it ends every session of this user
     created_at: Mapped[CreatedAt]
+    last_sign_in_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("uq_users_email_lower", func.lower(email), unique=True),
@@ -50,5 +52,19 @@ class ApiToken(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str]
     token_hash: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))  # domain/scopes.py
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]  # NULL = never
+    last_used_at: Mapped[datetime | None]  # to the minute: not every request writes
     revoked_at: Mapped[datetime | None]
+
+
+class SignInFailure(Base):
+    """Wrong passwords in a row, by the digest of whom they were for and from where. A success deletes the row."""
+
+    __tablename__ = "sign_in_failures"
+
+    key: Mapped[str] = mapped_column(primary_key=True)  # sha256 of e-mail and address, or of the address alone
+    failures: Mapped[int]
+    last_at: Mapped[datetime]
+    locked_until: Mapped[datetime | None]

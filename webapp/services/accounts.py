@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.domain.errors import InvalidInput
+from webapp.domain.scopes import Scope
 from webapp.models import ApiToken, User
 from webapp.services.clock import clock
 
@@ -97,10 +99,11 @@ def load_session_user(session: Session, session_id: str) -> User | None:
     return user if user and user.session_epoch == int(epoch) else None
 
 
-def create_token(session: Session, user: User, name: str) -> str:
+def create_token(session: Session, user: User, name: str, scopes: Sequence[Scope] = tuple(Scope)) -> str:
     """A new API token of this user; the text is returned once and never stored. Commits."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    session.add(ApiToken(user_id=user.id, name=name.strip()[:80] or "API token", token_hash=_digest(token)))
+    name = name.strip()[:80] or "API token"
+    session.add(ApiToken(user_id=user.id, name=name, token_hash=_digest(token), scopes=list(scopes)))
     session.commit()
     return token
 

@@ -71,9 +71,9 @@ class Wanted:
 
 
 def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
-    """Make sure that new jobs fit into every budget that they fall under. Does not commit.
+    """Make sure that the new jobs, stored in this transaction, fit into every budget that they fall under.
 
-    The budgets stay locked until the caller's commit, which stores the jobs: no two submits see the same room.
+    The budgets stay locked until the caller's commit: no two submits see the same room. Does not commit.
     Raises OverBudget, with `left` and `ceiling` (USD), or when a ceiling is unknown.
     """
     users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
@@ -95,15 +95,16 @@ def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
                 "request has no max_output_tokens. An administrator can add what is missing."
             )
         total = sum((ceiling for ceiling in ceilings if ceiling is not None), Decimal())
-        if total > state.left:
+        if state.left < 0:
+            left = state.left + total  # before these jobs
             doubt = (
                 f", and {state.unknown} answers of unknown cost may be ${state.uncertain:,.6f}" if state.unknown else ""
             )
             raise OverBudget(
-                f"This may cost up to ${total:,.6f}, but ${max(state.left, Decimal()):,.6f} is left of the budget of "
+                f"This may cost up to ${total:,.6f}, but ${max(left, Decimal()):,.6f} is left of the budget of "
                 f"{whose} for this month (UTC): of ${budget.monthly_amount:,.2f}, ${state.spent:,.6f} is spent and "
-                f"${state.reserved:,.6f} is reserved for jobs that have not ended{doubt}.",
-                left=format(state.left, "f"), ceiling=format(total, "f"),
+                f"${state.reserved - total:,.6f} is reserved for jobs that have not ended{doubt}.",
+                left=format(left, "f"), ceiling=format(total, "f"),
             )  # fmt: skip
 
 

@@ -3,10 +3,11 @@ have been. Nothing here commits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import and_, case, func, select
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain import estimates
+from webapp.domain.errors import InvalidInput, InvalidRows
 from webapp.domain.estimates import ENOUGH_ANSWERS, TOKENS_PER_BYTE, Calibration, Cost, Estimate
 from webapp.domain.policy import QueueState, readiness
 from webapp.domain.pricing import PriceList
@@ -28,6 +30,10 @@ from webapp.services.runs import Run, prepare
 
 RECENT_ANSWERS = 200  # of a profile: what it is calibrated by
 RECENT_WINDOWS = 20  # of a queue: how long a ride takes
+CHUNK = 500  # runs in memory at a time; a run has its documents' text
+MOST_FAULTS = 100  # in the rows of a file, after which nobody reads on
+MOST_SHOWN = 500  # runs whose own quote is kept
+NOTHING = "There is nothing to run: no file, no row."
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,16 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the form says before submit: one quote for each run, the sums, and when a batch would be back."""
+    """What the form says before submit: a quote for each run, the sums, and when a batch would be back."""
 
-    quotes: list[tuple[Run, Quote]]
+    quotes: list[tuple[Run, Quote]]  # the first MOST_SHOWN
+    count: int  # of all runs, as the sums are
     now: Cost
     batch: Cost
+    own_ceiling: Decimal | None
     calibration: Calibration
     outlook: Outlook | None  # None: this profile has no batch mode
     budgets: list[BudgetState]
-
-    @property
-    def own_ceiling(self) -> Decimal | None:
-        return _sum([quoted.own.ceiling for _, quoted in self.quotes])
 
     @property
     def saved_share(self) -> float | None:
@@ -80,22 +84,54 @@ class Forecast:
 
 def forecast(
     session: Session, settings: Settings, prices: PriceList, profiles: Profiles, *,
-    user: User, profile: Profile, runs: Sequence[Mapping[str, Any]],
+    user: User, profile: Profile, runs: Iterable[Mapping[str, Any] | InvalidInput],
 ) -> Forecast:  # fmt: skip
-    """Quote runs (their values by field key, documents named by id) that nobody has submitted yet.
+    """Quote runs (their values by field key, documents named by id) that nobody has submitted yet; at least one.
 
-    Raises InvalidInput with a message per field.
+    They may come from a stream. Raises InvalidRows with a message per run and field.
     """
     now = clock(session)
-    prepared = [prepare(session, settings, profile, values, user, now) for values in runs]
     calibration = calibrate(session, profile.id)
-    quotes = [(run, quote(settings, prices, run, calibration, now)) for run in prepared]
+    shown: list[tuple[Run, Quote]] = []
+    count, sums, own = 0, (Cost(Decimal(), Decimal()), Cost(Decimal(), Decimal())), Cost(None, Decimal())
+    for chunk in quoted_chunks(session, settings, prices, profile, runs, user, calibration, now):
+        count += len(chunk)
+        shown += chunk[: MOST_SHOWN - len(shown)]
+        sums = (
+            total([sums[0], *(quoted.now for _, quoted in chunk)]),
+            total([sums[1], *(quoted.batch for _, quoted in chunk)]),
+        )
+        own = total([own, *(quoted.own for _, quoted in chunk)])
+    if not count:
+        raise InvalidInput({}, NOTHING)
     has_batch = ExecutionMode.BATCH in profile.execution_modes
     return Forecast(
-        quotes, total([quoted.now for _, quoted in quotes]), total([quoted.batch for _, quoted in quotes]), calibration,
-        outlook(session, settings, profiles, prepared, profile.id, now) if has_batch else None,
+        shown, count, *sums, own.ceiling, calibration,
+        outlook(session, settings, profiles, shown[0][0], count, profile.id, now) if has_batch else None,
         budgets_of(session, user_id=user.id, profile_id=profile.id),
     )  # fmt: skip
+
+
+def quoted_chunks(
+    session: Session, settings: Settings, prices: PriceList, profile: Profile,
+    runs: Iterable[Mapping[str, Any] | InvalidInput], user: User, calibration: Calibration, now: datetime,
+) -> Iterator[list[tuple[Run, Quote]]]:  # fmt: skip
+    """Check, render and quote a stream of runs, CHUNK at a time; after the first fault only faults are looked for.
+
+    In place of a run's values there may be what is known to be wrong with them. Raises InvalidRows at the end of the stream, or when there are MOST_FAULTS.
+    """
+    stream, first = iter(runs), 0
+    faults: dict[int, InvalidInput] = {}
+    while (chunk := list(islice(stream, CHUNK))) and len(faults) < MOST_FAULTS:
+        try:
+            prepared = prepare(session, settings, profile, chunk, user, now)
+            if not faults:
+                yield [(run, quote(settings, prices, run, calibration, now)) for run in prepared]
+        except InvalidRows as error:
+            faults |= {first + place: fault for place, fault in error.rows.items()}
+        first += len(chunk)
+    if faults:
+        raise InvalidRows(faults)
 
 
 def calibrate(session: Session, profile_id: str) -> Calibration:
@@ -151,10 +187,9 @@ def quote(settings: Settings, prices: PriceList, run: Run, calibration: Calibrat
 
 
 def outlook(
-    session: Session, settings: Settings, profiles: Profiles, runs: Sequence[Run], profile_id: str, now: datetime
+    session: Session, settings: Settings, profiles: Profiles, first: Run, joining: int, profile_id: str, now: datetime
 ) -> Outlook:
-    """When these runs, as batch jobs of one queue, will likely be back."""
-    first, joining = runs[0], len(runs)
+    """When `joining` runs like the first, as batch jobs of one queue, will likely be back."""
     model = first.model_in(ExecutionMode.BATCH, settings)
     key = {"profile_id": profile_id, "endpoint": first.endpoint, "model": model, "strategy": first.strategy}
     queue = session.scalars(select(Queue).filter_by(**key)).one_or_none()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
 from sqlalchemy import and_, func, insert, or_, select
@@ -12,47 +14,68 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session, joinedload
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidMove, NotFound
+from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
 from webapp.domain.pricing import PriceList
-from webapp.domain.profiles import Profile
-from webapp.domain.states import ExecutionMode, JobStatus
+from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
 from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
 from webapp.services import budgets, lifecycle
+from webapp.services.bulk import copy_rows
 from webapp.services.clock import clock
-from webapp.services.estimates import Quote, calibrate, quote
+from webapp.services.estimates import Quote, calibrate, quoted_chunks
 from webapp.services.registry import Profiles, store_version
-from webapp.services.runs import Run, prepare
+from webapp.services.runs import Run
 
 PAGE_SIZE = 30
+NEW_REQUEST = ("job_id", "endpoint", "model", "body", "body_bytes", "file_pages", "most_input_tokens",
+               "max_output_tokens", "estimated_input_tokens", "estimated_output_tokens", "estimated_amount",
+               "ceiling")  # fmt: skip
 REPEATABLE = (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 
 
 def create_jobs(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, runs: Sequence[Mapping[str, Any]], retry_of: int | None = None,
+    user: User, profile_id: str, runs: Iterable[Mapping[str, Any]], retry_of: int | None = None,
     then: Callable[[list[int]], None] | None = None,
 ) -> list[int]:  # fmt: skip
-    """Store runs of a profile, all or none; returns the jobs' ids. They wait as `created` (sync) or `queued` (batch).
+    """Store runs of a profile, all or none; returns the jobs' ids. Commits, and before that gives `then` the ids,
+    for rows that must not be there without these jobs. Raises what `store_jobs` raises.
+    """
+    with session.begin_nested():  # a caller that catches the refusal and commits must not store half of it
+        job_ids = store_jobs(
+            session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of
+        )
+        if then:
+            then(job_ids)
+    session.commit()
+    return job_ids
 
-    `runs` are the values of each, by field key; a document is named by its id. Commits, and before that gives `then`
-    the ids, for rows that must not be there without these jobs.
-    Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidInput with a message per field.
+
+def store_jobs(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], retry_of: int | None = None,
+    submission_id: int | None = None,
+) -> list[int]:  # fmt: skip
+    """Store runs of a profile; returns the jobs' ids. They wait as `created` (sync) or `queued` (batch).
+
+    `runs` are the values of each, by field key; a document is named by its id. They may come from a stream: a chunk
+    of them is in memory at a time. Does not commit; after an error the caller has to roll back.
+    Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidRows with a message per run and field.
     """
     profile = profiles.runnable(profile_id)
     now = clock(session)
-    prepared = [prepare(session, settings, profile, values, user, now) for values in runs]
     calibration = calibrate(session, profile.id)
-    quotes = [quote(settings, prices, run, calibration, now) for run in prepared]
-    version_id = store_version(session, profile)
-    budgets.reserve(session, [budgets.Wanted(user.id, profile.id, [one.own.ceiling for one in quotes])], now)
-    job_ids = [
-        _store(session, profile, version_id, run, quoted, user, retry_of, now)
-        for run, quoted in zip(prepared, quotes, strict=True)
-    ]
-    if then:
-        then(job_ids)
-    session.commit()
+    constant = {
+        "user_id": user.id, "profile_id": profile.id, "profile_version_id": store_version(session, profile),
+        "retry_of": retry_of, "submission_id": submission_id,
+    }  # fmt: skip
+    queue_of = lru_cache(partial(_queue_id, session, profile.id))
+    job_ids: list[int] = []
+    ceilings: list[Decimal | None] = []
+    for chunk in quoted_chunks(session, settings, prices, profile, runs, user, calibration, now):
+        job_ids += _store(session, chunk, constant, queue_of, now)
+        ceilings += [quoted.own.ceiling for _, quoted in chunk]
+    budgets.reserve(session, [budgets.Wanted(user.id, profile.id, ceilings)], now)
     return job_ids
 
 
@@ -76,10 +99,12 @@ def retry_jobs(session: Session, job_ids: Sequence[int], *, actor: str) -> Repea
         .where(Job.id == func.any(repeated))
         .group_by(Job.user_id, Job.profile_id)
     )
-    budgets.reserve(session, [budgets.Wanted(*row) for row in rows], now)
-    new_ids = lifecycle.insert_repeats(session, repeated, now=now, actor=actor)
-    for table in (JobRequest, JobDocument):
-        _copy_rows(session, table, new_ids)
+    wanted = [budgets.Wanted(*row) for row in rows]
+    with session.begin_nested():
+        new_ids = lifecycle.insert_repeats(session, repeated, now=now, actor=actor)
+        for table in (JobRequest, JobDocument):
+            _copy_rows(session, table, new_ids)
+        budgets.reserve(session, wanted, now)
     return Repeated(new_ids, left_out)
 
 
@@ -171,36 +196,33 @@ def list_jobs(
 
 
 def _store(
-    session: Session, profile: Profile, version_id: int, run: Run, quoted: Quote, user: User, retry_of: int | None,
-    now: datetime,
-) -> int:  # fmt: skip
-    row: dict[str, Any] = {
-        "user_id": user.id, "profile_id": profile.id, "profile_version_id": version_id, "execution_mode": run.mode,
-        "inputs": run.inputs, "retry_of": retry_of,
-    }  # fmt: skip
-    if run.mode is ExecutionMode.BATCH:
-        row |= {
-            "batch_strategy": run.strategy, "need_by": run.need_by, "queue_id": _queue_id(session, profile.id, run),
-        }  # fmt: skip
-    status = JobStatus.CREATED if run.mode is ExecutionMode.SYNC else JobStatus.QUEUED
-    job_id = lifecycle.insert_job(session, now=now, actor=f"user:{user.id}", status=status, values=row)
-    session.execute(
-        insert(JobRequest).values(
-            job_id=job_id, endpoint=run.endpoint, model=run.model, body=run.body, body_bytes=run.size.body_bytes,
-            file_pages=run.size.file_pages, most_input_tokens=run.size.most_input_tokens,
-            max_output_tokens=run.size.max_output_tokens, estimated_input_tokens=quoted.estimate.input_tokens,
-            estimated_output_tokens=quoted.estimate.output_tokens, estimated_amount=quoted.own.likely,
-            ceiling=quoted.own.ceiling,
-        )
-    )  # fmt: skip
-    if run.documents:
-        rows = [{"job_id": job_id, "document_id": document.id} for document in run.documents]
-        session.execute(insert(JobDocument), rows)
-    return job_id
+    session: Session, chunk: Sequence[tuple[Run, Quote]], constant: Mapping[str, Any],
+    queue_of: Callable[[str, str, BatchStrategy], int], now: datetime,
+) -> list[int]:  # fmt: skip
+    """The rows of these runs: jobs, events, requests, documents."""
+    rows = []
+    for run, _ in chunk:
+        is_batch = run.mode is ExecutionMode.BATCH
+        rows.append({
+            **constant, "execution_mode": run.mode, "inputs": run.inputs,
+            "batch_strategy": run.strategy if is_batch else None, "need_by": run.need_by,
+            "queue_id": queue_of(run.endpoint, run.model, run.strategy) if is_batch else None,
+        })  # fmt: skip
+    job_ids = lifecycle.insert_jobs(session, rows, now=now, actor=f"user:{constant['user_id']}")
+    copy_rows(session, JobRequest, NEW_REQUEST, (
+        (job_id, run.endpoint, run.model, run.body, run.size.body_bytes, run.size.file_pages,
+         run.size.most_input_tokens, run.size.max_output_tokens, quoted.estimate.input_tokens,
+         quoted.estimate.output_tokens, quoted.own.likely, quoted.own.ceiling)
+        for job_id, (run, quoted) in zip(job_ids, chunk, strict=True)
+    ))  # fmt: skip
+    links = [(job_id, one.id) for job_id, (run, _) in zip(job_ids, chunk, strict=True) for one in run.documents]
+    if links:
+        copy_rows(session, JobDocument, ("job_id", "document_id"), links)
+    return job_ids
 
 
-def _queue_id(session: Session, profile_id: str, run: Run) -> int:
-    key = {"profile_id": profile_id, "endpoint": run.endpoint, "model": run.model, "strategy": run.strategy}
+def _queue_id(session: Session, profile_id: str, endpoint: str, model: str, strategy: BatchStrategy) -> int:
+    key = {"profile_id": profile_id, "endpoint": endpoint, "model": model, "strategy": strategy}
     statement = select(Queue.id).filter_by(**key)
     if (queue_id := session.execute(statement).scalar_one_or_none()) is not None:
         return queue_id

@@ -7,7 +7,7 @@ case that calls them does. `docs/lifecycle.md` tells the same as a story.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,21 +25,31 @@ from webapp.domain.states import (
     WindowStatus,
 )
 from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
+from webapp.services.bulk import copy_rows, new_ids
 
 MAX_FREE_RETURNS = 10
+NEW_JOB = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
+           "need_by", "retry_of", "submission_id")  # fmt: skip
 
 
-def insert_job(
-    session: Session, *, now: datetime, actor: str, status: JobStatus, values: dict[str, Any],
-    reason: str = "submitted by the user",
-) -> int:  # fmt: skip
-    """Store a new job in its first state; returns its id."""
-    row = {"status": status, "created_at": now, **values}
-    if status is JobStatus.QUEUED:
-        row["queued_at"] = now
-    job_id = session.execute(insert(Job).values(**row).returning(Job.id)).scalar_one()
-    _write_events(session, [(job_id, None, 1)], status, now, actor, reason)
-    return job_id
+def insert_jobs(
+    session: Session, rows: Sequence[Mapping[str, Any]], *,
+    now: datetime, actor: str, reason: str = "submitted by the user",
+) -> list[int]:  # fmt: skip
+    """Store new jobs, each in the first state of its `execution_mode`; returns their ids in this order.
+
+    `rows` have the columns that NEW_JOB names; `queue_id` goes with batch.
+    """
+    job_ids = new_ids(session, Job, len(rows))
+    states = [JobStatus.CREATED if row["execution_mode"] == ExecutionMode.SYNC else JobStatus.QUEUED for row in rows]
+    copy_rows(session, Job, ("id", "status", "created_at", "queued_at", *NEW_JOB), (
+        (job_id, status, now, now if status is JobStatus.QUEUED else None, *(row[column] for column in NEW_JOB))
+        for job_id, status, row in zip(job_ids, states, rows, strict=True)
+    ))  # fmt: skip
+    copy_rows(session, JobEvent, ("job_id", "at", "to_status", "actor", "reason", "attempt"), (
+        (job_id, now, status, actor, reason, 1) for job_id, status in zip(job_ids, states, strict=True)
+    ))  # fmt: skip
+    return job_ids
 
 
 def insert_repeats(session: Session, job_ids: Sequence[int], *, now: datetime, actor: str) -> list[int]:

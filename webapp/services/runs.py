@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidInput
+from webapp.domain.errors import InvalidInput, InvalidRows
 from webapp.domain.estimates import Size, size_of
 from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
 from webapp.domain.rendering import render, to_json
@@ -44,14 +44,40 @@ class Run:
 
 
 def prepare(
-    session: Session, settings: Settings, profile: Profile, values: Mapping[str, Any], user: User, now: datetime
-) -> Run:
-    """Check the values of one run and render its request. A document is named by its id.
+    session: Session, settings: Settings, profile: Profile, rows: Sequence[Mapping[str, Any] | InvalidInput],
+    user: User, now: datetime,
+) -> list[Run]:  # fmt: skip
+    """Check the values of runs and render their requests. A document is named by its id.
 
-    Raises InvalidInput with a message per field.
+    In place of values there may be what is known to be wrong with them.
+    Raises InvalidRows with a message per run and field.
     """
-    inputs = profile.validate_inputs(values)
-    documents = _load_documents(session, profile, inputs, user.id)
+    checked: dict[int, dict[str, Any]] = {}
+    runs: list[Run] = []
+    faults: dict[int, InvalidInput] = {}
+    for place, values in enumerate(rows):
+        try:
+            if isinstance(values, InvalidInput):
+                raise values
+            checked[place] = profile.validate_inputs(values)
+        except InvalidInput as error:
+            faults[place] = error
+    documents = _load_documents(session, profile, checked.values(), user.id)
+    for place, inputs in checked.items():
+        try:
+            runs.append(_render(settings, profile, inputs, documents, user, now))
+        except InvalidInput as error:
+            faults[place] = error
+    if faults:
+        raise InvalidRows(faults)
+    return runs
+
+
+def _render(
+    settings: Settings, profile: Profile, inputs: dict[str, Any], found_documents: Mapping[int, Document], user: User,
+    now: datetime,
+) -> Run:  # fmt: skip
+    documents = _documents_of_run(profile, inputs, found_documents)
     mode = ExecutionMode(inputs.pop(EXECUTION_MODE, None) or ExecutionMode.SYNC)
     strategy = BatchStrategy(inputs.pop(BATCH_STRATEGY, None) or BatchStrategy.COUNT_ONLY)
     need_by = _need_by(inputs.pop(NEED_BY, None), mode, strategy, now)
@@ -73,10 +99,20 @@ def prepare(
     )  # fmt: skip
 
 
-def _load_documents(session: Session, profile: Profile, inputs: Mapping[str, Any], user_id: int) -> dict[str, Document]:
-    """{field key: document} for the document fields that are filled in."""
+def _load_documents(
+    session: Session, profile: Profile, runs: Iterable[Mapping[str, Any]], user_id: int
+) -> dict[int, Document]:
+    """{id: document} of the user, of all that these runs name."""
+    keys = [field.key for field in profile.document_fields]
+    wanted = {inputs[key] for inputs in runs for key in keys if inputs[key] is not None}
+    return documents_of(session, user_id, list(wanted)) if wanted else {}
+
+
+def _documents_of_run(
+    profile: Profile, inputs: Mapping[str, Any], found: Mapping[int, Document]
+) -> dict[str, Document]:
+    """{field key: document} for the document fields that are filled in. Raises InvalidInput."""
     wanted = {field.key: inputs[field.key] for field in profile.document_fields if inputs[field.key] is not None}
-    found = documents_of(session, user_id, list(wanted.values())) if wanted else {}
     missing = {key: "There is no such document of yours." for key, id_ in wanted.items() if id_ not in found}
     if missing:
         raise InvalidInput(missing)

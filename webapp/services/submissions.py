@@ -1,0 +1,169 @@
+"""Jobs that are made together: from many files, from a file of rows, or by one call. And how far they are."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from webapp.config import Settings
+from webapp.domain.errors import InvalidInput, InvalidRows, NotFound
+from webapp.domain.pricing import PriceList
+from webapp.domain.profiles import Profile
+from webapp.domain.rows import Row
+from webapp.domain.states import TERMINAL_JOBS, JobStatus
+from webapp.models import Job, Submission, User
+from webapp.services import estimates, jobs
+from webapp.services.clock import clock
+from webapp.services.registry import Profiles
+
+PAGE_SIZE = 30
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many jobs of a submission are in which state."""
+
+    submission: Submission
+    counts: Mapping[JobStatus, int]
+
+    @property
+    def ended(self) -> int:
+        return sum(count for status, count in self.counts.items() if status in TERMINAL_JOBS)
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended == self.submission.job_count
+
+
+class _Lines:
+    """The runs in a stream of rows; remembers which line each came from."""
+
+    def __init__(self, rows: Iterable[Row], common: Mapping[str, Any], most: int) -> None:
+        """`common` are values that hold for every run, unless its row says otherwise."""
+        self._rows, self._common, self._most = rows, common, most
+        self._lines = array("L")
+
+    def __iter__(self) -> Iterator[Mapping[str, Any] | InvalidInput]:
+        """Raises InvalidInput when there are too many."""
+        for row in self._rows:
+            if len(self._lines) == self._most:
+                raise InvalidInput({"rows": f"At most {self._most:,} rows at once; split the file."})
+            self._lines.append(row.line)
+            yield InvalidInput({}, row.fault) if row.values is None else {**self._common, **row.values}
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Inside, a fault is known by the place of its run; outside, by its line."""
+        try:
+            yield
+        except InvalidRows as error:
+            raise InvalidRows({self._lines[place]: fault for place, fault in error.rows.items()}) from None
+
+
+def submit(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], source: str, name: str,
+    then: Callable[[Submission], None] | None = None,
+) -> Submission:  # fmt: skip
+    """Make a job of each run, all or none, and keep them together. Commits, after `then`.
+
+    Raises what `jobs.store_jobs` raises.
+    """
+    with session.begin_nested():
+        submission = Submission(
+            user_id=user.id, profile_id=profile_id, source=source, name=name[:200], job_count=1,
+            created_at=clock(session),
+        )  # fmt: skip
+        session.add(submission)
+        session.flush()
+        job_ids = jobs.store_jobs(
+            session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs,
+            submission_id=submission.id,
+        )  # fmt: skip
+        if not job_ids:
+            raise InvalidInput({}, estimates.NOTHING)
+        submission.job_count = len(job_ids)
+        if then:
+            then(submission)
+    session.commit()
+    return submission
+
+
+def submit_rows(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile_id: str, rows: Iterable[Row], common: Mapping[str, Any], source: str, name: str,
+    then: Callable[[Submission], None] | None = None,
+) -> Submission:  # fmt: skip
+    """Make a job of each row. Commits. Raises InvalidRows by line, besides what `submit` raises."""
+    lines = _Lines(rows, common, settings.max_rows)
+    with lines.named():
+        return submit(
+            session, settings, profiles, prices, user=user, profile_id=profile_id, runs=lines, source=source, name=name,
+            then=then,
+        )  # fmt: skip
+
+
+def forecast_rows(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile: Profile, rows: Iterable[Row], common: Mapping[str, Any],
+) -> estimates.Forecast:  # fmt: skip
+    """The dry run: what would be made and cost. Stores nothing. Raises InvalidRows by line, or InvalidInput."""
+    lines = _Lines(rows, common, settings.max_rows)
+    with lines.named():
+        return estimates.forecast(session, settings, prices, profiles, user=user, profile=profile, runs=lines)
+
+
+def get_progress(session: Session, submission_id: int, *, user_id: int | None) -> Progress:
+    """One submission of the user (None: of anybody) and how far it is. Raises NotFound."""
+    statement = select(Submission).where(Submission.id == submission_id).options(joinedload(Submission.user))
+    if user_id is not None:
+        statement = statement.where(Submission.user_id == user_id)
+    submission = session.scalars(statement).one_or_none()
+    if submission is None:
+        raise NotFound
+    return Progress(submission, _counts(session, [submission_id]).get(submission_id, {}))
+
+
+def list_progress(
+    session: Session, *, user_id: int | None, before: int | None = None, size: int = PAGE_SIZE
+) -> tuple[list[Progress], int | None]:
+    """The newest submissions, and the id to pass as `before` for the next page, if any."""
+    statement = select(Submission).options(joinedload(Submission.user)).order_by(Submission.id.desc())
+    if user_id is not None:
+        statement = statement.where(Submission.user_id == user_id)
+    if before is not None:
+        statement = statement.where(Submission.id < before)
+    found = list(session.scalars(statement.limit(size + 1)))
+    counts = _counts(session, [one.id for one in found[:size]])
+    shown = [Progress(one, counts.get(one.id, {})) for one in found[:size]]
+    return shown, found[size - 1].id if len(found) > size else None
+
+
+def end_submissions(session: Session, now: datetime) -> list[int]:
+    """Mark the submissions whose last job has ended. Does not commit. Returns their ids."""
+    runs = select(Job.id).where(Job.submission_id == Submission.id, Job.status.not_in(TERMINAL_JOBS)).exists()
+    due = select(Submission.id).where(Submission.finished_at.is_(None), ~runs).with_for_update(skip_locked=True)
+    ended = list(session.scalars(due))
+    for submission in session.scalars(select(Submission).where(Submission.id.in_(ended))):
+        submission.finished_at = now
+    return ended
+
+
+def _counts(session: Session, ids: list[int]) -> dict[int, dict[JobStatus, int]]:
+    rows = session.execute(
+        select(Job.submission_id, Job.status, func.count())
+        .where(Job.submission_id.in_(ids))
+        .group_by(Job.submission_id, Job.status)
+    )
+    found: defaultdict[int, dict[JobStatus, int]] = defaultdict(dict)
+    for submission_id, status, count in rows:
+        found[submission_id or 0][status] = count
+    return found
