@@ -49,9 +49,7 @@ def answer(session: Session, parts: Parts, job: Job, input_tokens: int, output_t
 def prepared(session: Session, parts: Parts, user: User, **values: object) -> runs.Run:
     profile = parts.profiles.get("pdf_summary")
     document = make_document(session, user)
-    [run] = runs.prepare(
-        session, parts.settings, profile, [{"document": document.id, **values}], user, clock(session)
-    )
+    [run] = runs.prepare(session, parts.settings, profile, [{"document": document.id, **values}], user, clock(session))
     return run
 
 

@@ -118,7 +118,8 @@ def quoted_chunks(
 ) -> Iterator[list[tuple[Run, Quote]]]:  # fmt: skip
     """Check, render and quote a stream of runs, CHUNK at a time; after the first fault only faults are looked for.
 
-    In place of a run's values there may be what is known to be wrong with them. Raises InvalidRows at the end of the stream, or when there are MOST_FAULTS.
+    In place of a run's values there may be what is known to be wrong with them. Raises InvalidRows at the end of the
+    stream, or when there are MOST_FAULTS.
     """
     stream, first = iter(runs), 0
     faults: dict[int, InvalidInput] = {}
