@@ -19,7 +19,7 @@ from webapp.models import Budget, Document, Job, JobDocument, JobRequest, User
 from webapp.parts import Parts
 from webapp.services import shutdowns
 from webapp.services.clock import clock
-from webapp.views import jobs as views_of_jobs
+from webapp.views import runs as views_of_runs
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_document_that_is_named_again_and_again_is_one(alice: FlaskClient, ses
 
 
 def test_one_form_has_an_end(alice: FlaskClient, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views_of_jobs, "MOST_RUNS", 1)
+    monkeypatch.setattr(views_of_runs, "MOST_RUNS", 1)
     html = ask(alice, "two-pages.pdf", "debian-history.pdf").text
     assert "At most 1 files at once." in html
     assert len(kept_in(html)) == 2  # to be taken out
@@ -192,14 +192,14 @@ def test_a_budget_that_is_removed_meanwhile_breaks_no_page(
 ) -> None:
     session.add(Budget(user_id=1, monthly_amount=1))
     session.commit()
-    shown_in = views_of_jobs.shown_in
+    shown_in = views_of_runs.shown_in
 
     def remove_first(*given: Any) -> Any:
         session.execute(delete(Budget))
         session.commit()
         return shown_in(*given)
 
-    monkeypatch.setattr(views_of_jobs, "shown_in", remove_first)
+    monkeypatch.setattr(views_of_runs, "shown_in", remove_first)
     answer = ask(alice, "two-pages.pdf")
     assert (answer.status_code, "$1.00 of $1.00 left" in answer.text) == (200, True)
 

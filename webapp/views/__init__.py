@@ -19,6 +19,7 @@ from webapp.views import (
     metrics,
     pages,
     public,
+    runs,
     security,
     simulation,
 )
@@ -27,7 +28,8 @@ from webapp.views import (
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
-        public.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp, simulation.bp, health.bp, api.bp,
+        public.bp, runs.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp, simulation.bp,
+        health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

@@ -52,7 +52,7 @@ def register() -> ResponseReturnValue:
             form[key].errors = [message]
         return render_template("public/register.html", form=form), 422
     _begin_session(user)
-    return go_to(url_for("jobs.new"))
+    return go_to(url_for("runs.new"))
 
 
 @bp.post("/logout")
