@@ -69,15 +69,15 @@ def measure(document: Path) -> None:
             assert digest.digest() == hashlib.file_digest(file, "sha256").digest(), "what came back is something else"
 
     for name, move in (("in", put), ("out", get)):
-        before, started = _memory("VmRSS"), time.monotonic()
+        before, started = memory_mb("VmRSS"), time.monotonic()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         move()
-        seconds, grown = time.monotonic() - started, _memory("VmHWM") - before
+        seconds, grown = time.monotonic() - started, memory_mb("VmHWM") - before
         size = document.stat().st_size / 1e6
         print(f"{name:3} {size:.0f} MB in {seconds:.1f} s; memory grew by {grown:.1f} MB from {before:.1f} MB")
 
 
-def _memory(name: str) -> float:
+def memory_mb(name: str) -> float:
     """Megabytes of this process."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found

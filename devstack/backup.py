@@ -10,6 +10,7 @@ A backup is a folder:
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,18 +28,38 @@ def save(stack: Stack, folder: Path) -> None:
     """Write a backup of a stack whose PostgreSQL is up into a new folder. Raises StackError.
 
     The databases come first: a document that is uploaded meanwhile is a file without a row, not a row without a file.
+    The folder has its name once all is in it; what failed leaves none.
     """
+    part = folder.with_name(f"{folder.name}.part")
+    if folder.exists():
+        raise StackError(f"{folder} is there already: name a new folder for the backup.")
     try:
-        folder.mkdir(mode=0o700, parents=True)
+        part.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        raise StackError(f"{folder} is there already: name a new folder for the backup.") from None
+        raise StackError(f"{part} is there: a backup is being made, or one was killed: remove it then.") from None
+    try:
+        _fill(stack, part)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _fill(stack: Stack, folder: Path) -> None:
     for database in OWNERS:
         dump = folder / f"{database}.dump"
         run_program(stack.cluster, "pg_dump", database, "--format=custom", f"--file={dump}")
-    shutil.copytree(stack.layout.documents, folder / "documents")
+    half_uploaded = shutil.ignore_patterns("*.partial")
+    shutil.copytree(stack.layout.documents, folder / "documents", ignore=half_uploaded, copy_function=_copy_if_there)
     shutil.copy2(stack.layout.secrets_file, folder / SECRETS)
     if (imported := stack.layout.n8n_home / IMPORTED).exists():
         shutil.copy2(imported, folder)
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    """Retention may delete a document at any moment; a row that still names it then is as old as the dump."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def restore(stack: Stack, folder: Path) -> None:
@@ -50,13 +71,19 @@ def restore(stack: Stack, folder: Path) -> None:
     missing = [name for name in wanted if not (folder / name).exists()]
     if missing:
         raise StackError(f"{folder} is no whole backup: {', '.join(missing)} is missing.")
-    data = stack.layout.postgres_dir / "data"
+    stack.claim()  # before anything is looked at or written: nobody else may start from this checkout meanwhile
+    data, secrets = stack.layout.postgres_dir / "data", stack.layout.secrets_file
     if data.exists():
+        stack.stop()
         raise StackError(
-            f"There is a database in {data} already, and a backup never replaces one: "
-            "stop Sluice and move that folder away first."
+            f"There is a database in {data} already, and a backup never replaces one: move that folder away first."
         )
+    kept = secrets.with_name(f"{SECRETS}.before-restore")
+    if secrets.exists():
+        secrets.replace(kept)  # those of the database that was moved away
     try:
+        shutil.copy2(folder / SECRETS, secrets)
+        stack.start_postgres()
         _load(stack, folder)
         stack.run_flask("migrate", "db", "upgrade")
         stack.run_flask("restored", "restored")
@@ -64,13 +91,13 @@ def restore(stack: Stack, folder: Path) -> None:
         # Half a restore must not be started by mistake; the backup is still there.
         stack.stop()
         shutil.rmtree(data, ignore_errors=True)
+        secrets.unlink(missing_ok=True)
+        if kept.exists():
+            kept.replace(secrets)
         raise
 
 
 def _load(stack: Stack, folder: Path) -> None:
-    stack.layout.make_folders()
-    shutil.copy2(folder / SECRETS, stack.layout.secrets_file)
-    stack.claim_and_start_postgres()
     for database in OWNERS:
         options = ("--no-owner", "--no-acl", "--exit-on-error", f"--dbname={database}")
         run_program(stack.cluster, "pg_restore", database, *options, str(folder / f"{database}.dump"))

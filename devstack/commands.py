@@ -21,12 +21,12 @@ from devstack.orphans import recorded_pid
 from devstack.processes import Console
 from devstack.stack import Stack, welcome
 
-# Stage → its tests, by marker, and how many at a time. The fast ones first: a mistake shows early. The others wait more
-# than they work, but each worker would bring up a whole system.
-BY_FILE = ("--numprocesses", "auto", "--dist", "loadfile")
+# Stage → its tests, by marker, and how many files at a time. The fast ones first: a mistake shows early. End to end, each
+# worker brings up whole systems (2 GB), so there are never more than two.
+BY_FILE = ("--dist", "loadfile", "--numprocesses")
 STAGES = {
-    "unit, services, web, contract": ("not e2e and not browser", BY_FILE),
-    "end to end": ("e2e", ()),
+    "unit, services, web, contract": ("not e2e and not browser", (*BY_FILE, "auto")),
+    "end to end": ("e2e", (*BY_FILE, "2")),
     "browser": ("browser", ()),
 }
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

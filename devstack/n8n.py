@@ -161,7 +161,7 @@ class N8n:
 def key_header(base_url: str, key: str) -> tuple[str, str]:
     """The header that shows a provider its key: Azure OpenAI has one of its own. n8n/import.mjs does the same."""
     host = urlsplit(base_url).hostname or ""
-    return ("api-key", key) if host.endswith((".azure.com", ".azure.us")) else ("Authorization", f"Bearer {key}")
+    return ("api-key", key) if host.endswith(".azure.com") else ("Authorization", f"Bearer {key}")
 
 
 def _in_short(line: str) -> str | None:

@@ -108,10 +108,15 @@ class Stack(Wiring):
     def start_postgres(self) -> None:
         self.cluster.start()
 
-    def claim_and_start_postgres(self) -> None:
-        """For work on the data while the stack is down. Raises StackError if it is up."""
+    def claim(self) -> None:
+        """Keep every other process from starting this stack, until `stop`. Raises StackError if it is up."""
         with self._failing_whole():
             self._claim()
+
+    def claim_and_start_postgres(self) -> None:
+        """For work on the data while the stack is down. Raises StackError if it is up."""
+        self.claim()
+        with self._failing_whole():
             self.start_postgres()
 
     def start_part(self, name: str) -> None:

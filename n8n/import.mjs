@@ -18,7 +18,7 @@ const PLACEHOLDER = 'http://sluice-internal.invalid';
 /** What n8n's HTTP nodes and webhooks show and ask for. tests/contract/test_images.py: the same as `make run` makes. */
 export function credentials(settings) {
   const { hostname } = new URL(settings.OPENAI_BASE_URL);
-  const isAzure = hostname.endsWith('.azure.com') || hostname.endsWith('.azure.us');
+  const isAzure = hostname.endsWith('.azure.com');
   const key = settings.OPENAI_API_KEY;
   const access = isAzure ? ['api-key', key] : ['Authorization', `Bearer ${key}`];
   return [
@@ -79,6 +79,9 @@ function bringIn(workflows, folder, write) {
   const changed = workflows.filter((workflow) => !isTaken(stored.get(workflow.id), workflow));
   const toPublish = workflows.filter((workflow) => changed.includes(workflow) || !isPublished(stored.get(workflow.id)));
   if (!toPublish.length) return;
+
+  const replaced = changed.map(({ id }) => stored.get(id)).filter(Boolean);
+  if (replaced.length) console.log(`Other than in the image, and replaced now: ${names(replaced)}.`);
 
   // Its import would do that, but not before n8n's first start: until then nobody has the right.
   for (const { id } of changed) if (stored.get(id)?.active) n8n('unpublish:workflow', `--id=${id}`);

@@ -40,10 +40,14 @@ output "web_app" {
   value       = azurerm_container_app.web.name
 }
 
-output "image_tag" {
-  description = "The tag that runs."
-  value       = var.image_tag
-  depends_on  = [azurerm_container_app.web] # not before it runs
+output "internal_app" {
+  description = "The internal API, which n8n calls."
+  value       = azurerm_container_app.internal.name
+}
+
+output "heartbeat_app" {
+  description = "The heartbeat."
+  value       = azurerm_container_app.heartbeat.name
 }
 
 output "vault" {

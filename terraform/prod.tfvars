@@ -30,4 +30,4 @@ redis        = { sku = "Balanced_B0", replica = true }
 keep_documents_days = 30
 deleted_days        = 90
 logs                = { days = 90, daily_gb = 5 }
-alerts              = { queue_age_seconds = 7200, failed_windows = 1, silent_minutes = 5, server_errors = 10 }
+alerts              = { queue_age_seconds = 7200, failed_windows = 1, silent_minutes = 15, server_errors = 10 }

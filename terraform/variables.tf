@@ -336,7 +336,9 @@ variable "database" {
     error_message = "database.postgresql_version is 17 or newer: n8n supports no older one."
   }
   validation {
-    # A pool may open two more at peaks. One process for each 0.5 vCPU of the listeners; two more: heartbeat, job.
+    # A pool may open two more at peaks. One process for each vCPU of the listeners, rounded up; two more: heartbeat, job.
+    # While an upgrade is under way two revisions run: not counted, since pools open only what they use. If it is too
+    # many for a moment, pages say that the database does not answer, and all else tries again.
     condition = var.database.connections >= (
       (var.database.app_pool_size + 2) * (
         var.web.max * ceil(var.web.cpu) + var.internal.max * ceil(var.internal.cpu) + 2
@@ -427,7 +429,7 @@ variable "alerts" {
   type = object({
     queue_age_seconds = optional(number, 7200)
     failed_windows    = optional(number, 1)
-    silent_minutes    = optional(number, 5)
+    silent_minutes    = optional(number, 15) # log lines arrive minutes late
     server_errors     = optional(number, 10)
   })
   default = {}

@@ -55,8 +55,9 @@ def running(folder: Path, *profiles: str) -> Iterator[str]:
     parts = {part: {"environment": QUICK} for part in ("web", "internal", "heartbeat")}
     override.write_text(json.dumps({"services": parts}))
     compose = [*COMPOSE, "--file", str(override), *(f"--profile={profile}" for profile in profiles)]
-    offline = {"OPENAI_BASE_URL": "", "OFFLINE_REPLICAS": "1"}  # whatever .env says
-    env = {**os.environ, **offline, "WEB_PORT": str(port), "SECRETS_DIR": str(folder)}
+    # Whatever .env says.
+    own = {"OPENAI_BASE_URL": "", "OFFLINE_REPLICAS": "1", "COMPOSE_PROFILES": "", "EXECUTIONS_MODE": "auto"}
+    env = {**os.environ, **own, "WEB_PORT": str(port), "SECRETS_DIR": str(folder)}
 
     def run(*arguments: str) -> None:
         subprocess.run([*compose, *arguments], cwd=ROOT, env=env, check=True)

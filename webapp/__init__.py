@@ -43,6 +43,8 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
     )
     with app.app_context():
         logs.hide_rows(db.engine)
+    if settings.applicationinsights_connection_string:
+        _trace(app, listener, settings)  # before the rest: what that refuses is traced, too
     if listener == "web":
         csrf.init_app(app)
         login_manager.init_app(app)
@@ -52,8 +54,6 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
         views.register_web(app)
     else:
         views.register_internal(app)
-    if settings.applicationinsights_connection_string:
-        _trace(app, listener, settings)
     app.url_defaults(_static_version)
     cli.register(app)
     return app

@@ -12,6 +12,7 @@ from flask import Flask
 
 from webapp.cli_benchmark import benchmark
 from webapp.cli_simulate import simulate
+from webapp.config import read_variable
 from webapp.domain.errors import InvalidInput, SluiceError, UnavailableService
 from webapp.domain.profiles import profile_schema
 from webapp.extensions import db
@@ -45,10 +46,12 @@ def run_heartbeat() -> None:
 @click.command("create-admin")
 @click.option("--email", required=True)
 def create_admin(email: str) -> None:
-    """Make sure that this admin exists, with the password in SLUICE_ADMIN_PASSWORD."""
-    password = os.environ.get("SLUICE_ADMIN_PASSWORD", "")
+    """Make sure that this admin exists, with the password in SLUICE_ADMIN_PASSWORD (or SLUICE_ADMIN_PASSWORD_FILE)."""
     try:
+        password = read_variable(os.environ, "SLUICE_ADMIN_PASSWORD") or ""
         created = accounts.ensure_admin(db.session(), email, password)
+    except OSError as error:
+        raise click.ClickException(f"SLUICE_ADMIN_PASSWORD_FILE: {error.strerror}: {error.filename}") from error
     except InvalidInput as error:
         raise click.ClickException("; ".join(f"{key}: {text}" for key, text in error.errors.items())) from error
     click.echo(f"{email} {'was created' if created else 'is there'}.")
@@ -90,10 +93,10 @@ def examine(
 
 def _look_for_strays(cancel: bool, restored: datetime | None) -> bool:
     """Print the provider batches that no window knows; True when nobody has to do anything about them."""
-    strays = doctor.find_strays(db.session(), parts().batches, restored)
+    strays = doctor.find_strays(db.session(), parts().settings, parts().batches, restored)
     for stray in strays:
         click.echo(f"{stray.provider_batch_id} of window {stray.window_id}: {stray.words}")
-        if cancel and stray.is_running:
+        if cancel and stray.is_running and stray.is_ours:
             try:
                 parts().batches.cancel(stray.provider_batch_id)
                 click.echo("  was cancelled")
@@ -107,6 +110,7 @@ def _acknowledge(provider_batch_id: str, admin_email: str, reason: str, restored
     try:
         doctor.acknowledge_stray(
             db.session(),
+            parts().settings,
             parts().batches,
             provider_batch_id,
             admin_email=admin_email,
@@ -122,10 +126,13 @@ def _acknowledge(provider_batch_id: str, admin_email: str, reason: str, restored
 @click.command("restored")
 def make_restored_safe() -> None:
     """Make a database that was restored from a backup safe to work on, before anything else runs (docs/backup.md)."""
-    done = settle_restored(db.session())
-    click.echo(f"{done.held} queues are held: nothing is bought before somebody resumes them.")
+    done = settle_restored(db.session(), parts().settings)
+    click.echo(f"{done.held} queues are held: no window opens before somebody resumes them.")
     click.echo(f"{len(done.searched)} windows look for their batch before they make one: {done.searched}")
-    click.echo(f"{done.unfinished} sync jobs had not ended and will run; new ids start a million later.")
+    click.echo(f"{len(done.ended)} windows had no input file yet and were ended, their jobs wait: {done.ended}")
+    click.echo(f"{done.unfinished} sync jobs had not ended and will run.")
+    click.echo(f"{done.due} deadline jobs will run now, whatever is held; others follow when their time comes.")
+    click.echo("New ids start a million later.")
 
 
 @click.group("profiles")

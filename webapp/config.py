@@ -178,7 +178,7 @@ class Settings(BaseModel):
         for field in cls.model_fields:
             name = field.upper()
             try:
-                value = _read(environ, name)
+                value = read_variable(environ, name)
             except OSError as error:
                 faults.append(f"{name}_FILE: {error.strerror}: {error.filename}")
                 continue
@@ -192,9 +192,10 @@ class Settings(BaseModel):
         raise InvalidSettings("Sluice cannot start, settings are wrong:\n  " + "\n  ".join(faults))
 
 
-def _read(environ: Mapping[str, str], name: str) -> str | None:
+def read_variable(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable, or the content of the file that NAME_FILE names; None if neither is set. Raises OSError."""
     if path := environ.get(f"{name}_FILE"):
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8").strip() or None
     return environ.get(name) or None
 
 

@@ -53,7 +53,8 @@ def build_parts(settings: Settings) -> Parts:
 
 def _access(settings: Settings) -> str | Callable[[], str]:
     """The provider's key, or what gives a token for Azure OpenAI."""
-    if settings.openai_api_key and settings.openai_auth == "key":
+    if settings.openai_auth == "key":
+        assert settings.openai_api_key  # Settings wants it then
         return settings.openai_api_key.get_secret_value()
     token: Callable[[], str] = _azure("azure_identity", "OPENAI_AUTH=entra").openai_token()
     return token

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from azure.identity import DefaultAzureCredential
 from azure.monitor.opentelemetry.exporter import ApplicationInsightsSampler, AzureMonitorTraceExporter
 from flask import Flask, request
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
@@ -27,13 +26,15 @@ from structlog.contextvars import bind_contextvars
 
 from webapp.domain.traces import HEADER
 from webapp.extensions import db
+from webapp.gateways.azure_identity import credential
 
-# What the exporter would tell its maker of itself, and the switches that it would ask for.
+# What the exporter would tell its maker of itself, and the switches that it would ask for. (The resource metric it
+# takes from the global tracer provider, which we have not: each export would log an error.)
 OWN_TELEMETRY = (
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
-    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED", "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
 )  # fmt: skip
-EXCLUDED = "/healthz,/readyz,/metrics,/static/"
+EXCLUDED = "^https?://[^/]+/(healthz|readyz|metrics|static/)"  # searched for in the whole address, query included
 
 DispatchSpan = Callable[[str], AbstractContextManager[str]]  # a job's traceparent → the one to hand on
 
@@ -43,7 +44,7 @@ def azure_exporter(connection_string: str) -> SpanExporter:
     for name in OWN_TELEMETRY:
         os.environ.setdefault(name, "true")
     return AzureMonitorTraceExporter(
-        connection_string=connection_string, credential=DefaultAzureCredential(), disable_offline_storage=True
+        connection_string=connection_string, credential=credential(), disable_offline_storage=True
     )
 
 

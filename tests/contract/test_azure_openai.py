@@ -12,6 +12,7 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from openai import OpenAI
+from pydantic import SecretStr
 
 from webapp.config import InvalidSettings, Settings
 from webapp.domain.errors import UnavailableService
@@ -80,6 +81,12 @@ def test_the_settings_make_the_app_use_its_identity(
     transport = httpx2.Client(transport=httpx2.MockTransport(provider))
     ProviderModels(client.with_options(http_client=transport)).shutdowns()
     assert provider.shown == ["Bearer token for https://cognitiveservices.azure.com/.default"]
+
+
+def test_with_a_key_no_token_is_ever_sent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure_identity, "credential", Entra)
+    with pytest.raises(AssertionError):
+        build_parts(settings.model_copy(update={"openai_api_key": SecretStr("")}))
 
 
 def test_no_token_is_an_outage_in_words_for_every_gateway(

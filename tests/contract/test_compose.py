@@ -45,8 +45,8 @@ def compose() -> tuple[str, ...]:
 
 
 @functools.cache
-def services(*options: str, **env: str) -> Mapping[str, Any]:
-    """The services as Compose understands them, which also checks the file's form. No .env of the checkout is read."""
+def read(*options: str, **env: str) -> Mapping[str, Any]:
+    """The file as Compose understands it, which also checks the file's form. No .env of the checkout is read."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("compose.yml", "n8n/settings.env"):
             (Path(folder) / name).parent.mkdir(exist_ok=True)
@@ -56,7 +56,14 @@ def services(*options: str, **env: str) -> Mapping[str, Any]:
             env={"PATH": os.environ["PATH"], "HOME": folder, **env}, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 0 and not done.stderr, done.stderr
-    return json.loads(done.stdout)["services"]
+    found: Mapping[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def services(*options: str, **env: str) -> Mapping[str, Any]:
+    """The services of the file."""
+    found: Mapping[str, Any] = read(*options, **env)["services"]
+    return found
 
 
 def scaled() -> Mapping[str, Any]:
@@ -85,7 +92,7 @@ def test_the_offline_provider_is_there_unless_another_is_chosen() -> None:
 
 
 def test_every_variable_of_the_app_is_a_setting_and_it_gets_all_that_it_needs(tmp_path: Path) -> None:
-    known = {field.upper() for field in Settings.model_fields}
+    known = {field.upper() for field in Settings.model_fields} | {"TMPDIR", "SLUICE_ADMIN_PASSWORD"}
     compose_secrets.make(tmp_path)
     for part in APP:
         given = scaled()[part]["environment"]
@@ -142,6 +149,19 @@ def test_every_container_is_locked_down() -> None:
         assert not any(volume["type"] == "bind" for volume in service.get("volumes", ())), part
 
 
+def test_what_a_read_only_service_is_given_is_a_file() -> None:
+    """At `up`, and no sooner, Compose refuses what it would have to write into the container."""
+    whole = read("--profile", "scale")
+    for part, service in whole["services"].items():
+        for kind in ("configs", "secrets"):
+            for one in service.get(kind, ()):
+                assert not service["read_only"] or "file" in whole[kind][one["source"]], f"{part}: {one['source']}"
+    [databases] = whole["configs"].values()
+    file = ROOT / "deploy" / Path(databases["file"]).name
+    made = set(re.findall(r"CREATE DATABASE (\w+);", file.read_text()))
+    assert made == {"sluice", scaled()["n8n"]["environment"]["DB_POSTGRESDB_DATABASE"]}
+
+
 def test_every_lasting_service_has_a_health_check_that_its_image_has() -> None:
     programs = {"db": "pg_isready", "redis": "redis-cli", "web": "python", "internal": "python"}
     for part in scaled().keys() - set(ONE_SHOTS) - {"heartbeat"}:  # which /readyz tells about
@@ -162,6 +182,19 @@ def test_nothing_starts_before_what_it_needs() -> None:
         assert order[part]["roles"]["condition"] == "service_completed_successfully"
     assert order["roles"]["db"]["condition"] == order["n8n-worker"]["n8n"]["condition"] == "service_healthy"
     assert order["n8n"]["n8n-import"]["condition"] == "service_completed_successfully"
+
+
+def test_n8n_finds_its_queue_by_a_name_that_only_this_network_knows() -> None:
+    [network] = scaled()["redis"]["networks"].values()
+    for part in ("n8n", "n8n-worker"):
+        host = scaled()[part]["environment"]["QUEUE_BULL_REDIS_HOST"]
+        assert host in network["aliases"] and host not in scaled(), part
+
+
+def test_uploads_are_spooled_to_a_disk() -> None:
+    for part in ("web", "internal"):
+        volumes = {one["target"]: one["type"] for one in scaled()[part]["volumes"]}
+        assert volumes[scaled()[part]["environment"]["TMPDIR"]] == "volume", part
 
 
 def test_the_database_is_the_one_of_the_tests() -> None:

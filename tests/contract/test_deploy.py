@@ -53,7 +53,8 @@ def short(words: list[str]) -> str:
 
 def changing(output: str) -> list[str]:
     """The commands that change something."""
-    return [line for line in commands(output) if not line.startswith(("output", "az containerapp show"))]
+    asking = ("output", "az containerapp show", "az containerapp job show")
+    return [line for line in commands(output) if not line.startswith(asking)]
 
 
 FIRST = [
@@ -86,7 +87,7 @@ def test_a_rollback_builds_nothing_and_downgrades_with_the_running_image() -> No
     deep = deploy("rollback", "prod", "--tag", "old", "--downgrade-to", "0002_lives", "--dry-run").stdout
     assert changing(deep) == ["init", *FIRST[-6:]]
     downgrade = next(line for line in deep.splitlines() if "database_revision=0002_lives" in line)
-    assert "image_tag=IMAGE_TAG" in downgrade and "image_tag=old" not in downgrade
+    assert "image_tag=IMAGE " in downgrade and "image_tag=old" not in downgrade
 
 
 def test_the_acr_builder_needs_no_docker() -> None:
@@ -119,23 +120,42 @@ def test_the_state_is_kept_without_keys_and_old_versions_stay() -> None:
 STUB = """#!{python}
 import os, sys
 from pathlib import Path
+
+def after(option):
+    return words[words.index(option) + 1]
+
 name, words, home = Path(sys.argv[0]).name, sys.argv[1:], Path(os.environ["STUB_HOME"])
 with open(home / "calls", "a") as log:
     log.write(" ".join([name, *words]) + "\\n")
-line = " ".join(words)
+line, applied = " ".join(words), home / "applied"
 if name == "docker" and words[0] == "push":
     (home / words[1].rsplit("/", 1)[1]).touch()
-elif "repository show" in line:
-    sys.exit(not (home / words[words.index("--image") + 1]).exists())
+elif name == "terraform" and "output" in words:
+    print(words[-1])
+elif name == "terraform":
+    for word in words:
+        if word.startswith("image_tag="):
+            applied.write_text(word.removeprefix("image_tag="))
+elif "acr repository" in line:
+    wanted = after("--query").split("'")[1]
+    pushed = home.glob(wanted + ":*") if "list" in words else home.glob(after("--repository") + ":" + wanted)
+    if "STUB_REGISTRY_IS_DOWN" in os.environ:
+        sys.exit("it is down")
+    print("true" if any(pushed) else "false")
 elif "job start" in line:
     print("execution-1")
 elif "containers[0].image" in line:
-    image = "sluice-n8n" if "n8n-import" in line else "sluice"
-    print("registry.invalid/" + image + ":" + os.environ.get("STUB_IMAGE_TAG", "one"))
+    image = "sluice-n8n" if "import" in after("--name") else "sluice"
+    tag = applied.read_text() if applied.exists() else os.environ.get("STUB_IMAGE_TAG", "one")
+    print("registry.invalid/" + image + ":" + tag)
 elif "properties.status" in line:
     polled = home / "polled"
     print(os.environ["STUB_STATUS"] if polled.exists() else "Running")
     polled.touch()
+elif "latestReadyRevisionName" in line:
+    looked = home / ("looked-" + after("--name"))
+    print("true" if looked.exists() else "false")
+    looked.touch()
 elif "latestRevisionName" in line:
     print("revision-1")
 """
@@ -148,8 +168,8 @@ def workplace(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns(".terraform*", "*.local.tfvars", "tests")
         )
-    for name in ("az", "docker", "curl"):
-        stub = tmp_path / "bin" / name
+    for folder, name in (("bin", "az"), ("bin", "docker"), ("bin", "curl"), ("bin-terraform", "terraform")):
+        stub = tmp_path / folder / name
         stub.parent.mkdir(exist_ok=True)
         stub.write_text(STUB.format(python=sys.executable))
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
@@ -169,6 +189,75 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "mirror-at").mkdir()
     config = module.build_mirror(tmp_path / "mirror-at", module.python_for_providers())
     return {"TF_CLI_CONFIG_FILE": str(config), "CHECKPOINT_DISABLE": "1"}
+
+
+@pytest.fixture
+def stubs(workplace: Path) -> dict[str, str]:
+    """The environment in which terraform is a stub, too."""
+    return {
+        "PATH": f"{workplace}/bin:{workplace}/bin-terraform:{os.environ['PATH']}", "ARM_SUBSCRIPTION_ID": "0",
+        "STUB_HOME": str(workplace), "STUB_STATUS": "Succeeded", "DEPLOY_POLL_SECONDS": "0",
+    }  # fmt: skip
+
+
+def calls(workplace: Path) -> str:
+    return (workplace / "calls").read_text()
+
+
+def test_a_rollback_starts_from_what_an_upgrade_that_broke_off_had_begun(
+    workplace: Path, stubs: dict[str, str]
+) -> None:
+    for image in ("sluice:one", "sluice-n8n:one"):
+        (workplace / image).touch()
+    (workplace / "applied").write_text("two")  # as far as the migration job; no app runs it
+    done = deploy("rollback", "dev", "--tag", "one", "--yes", cwd=workplace, **stubs)
+    assert done.returncode == 1 and "the migrations of one and two differ" in done.stderr
+    done = deploy("rollback", "dev", "--tag", "one", "--downgrade-to", "0003", "--yes", cwd=workplace, **stubs)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    [downgrade] = [line for line in calls(workplace).splitlines() if "database_revision=0003" in line]
+    assert "image_tag=two" in downgrade
+
+
+def test_the_check_waits_until_every_app_has_its_new_revision(workplace: Path, stubs: dict[str, str]) -> None:
+    done = deploy("upgrade", "dev", "--tag", "two", "--yes", cwd=workplace, **stubs)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    before_curl = calls(workplace).split("\ncurl ")[0]
+    for app in ("web_app", "internal_app", "heartbeat_app"):  # the first look at each says: not yet
+        looks = [line for line in before_curl.splitlines() if "latestReadyRevisionName" in line and app in line]
+        assert len(looks) == 2, app
+
+
+def test_a_registry_that_does_not_answer_is_not_an_image_that_is_missing(
+    workplace: Path, stubs: dict[str, str]
+) -> None:
+    done = deploy("upgrade", "dev", "--tag", "two", "--yes", cwd=workplace, STUB_REGISTRY_IS_DOWN="1", **stubs)
+    assert done.returncode == 1 and "the registry registry did not answer" in done.stderr
+    assert "docker build" not in calls(workplace)
+
+
+def test_nothing_is_built_under_the_name_of_another_commit(workplace: Path, stubs: dict[str, str]) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(["git", *who, *words], cwd=workplace, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def upgrade(tag: str) -> str:
+        done = deploy("upgrade", "dev", "--tag", tag, "--yes", cwd=workplace, **stubs)
+        return done.stderr if done.returncode else "done"
+
+    (workplace / ".gitignore").write_text("*\n!deploy/\n!deploy/azure\n")
+    git("init", "--quiet")
+    git("add", "--all")
+    for message in ("older", "newer"):
+        git("commit", "--quiet", "--allow-empty", "--message", message)
+    older, newer = git("rev-parse", "HEAD~1"), git("rev-parse", "HEAD")
+    assert "is another commit" in upgrade(older)
+    assert upgrade(newer) == "done"
+    (workplace / "deploy/azure").write_text((workplace / "deploy/azure").read_text() + "# changed\n")
+    assert upgrade(newer) == "done"  # it is in the registry: nothing is built
+    (workplace / f"sluice-n8n:{newer}").unlink()
+    assert "uncommitted changes" in upgrade(newer)
+    assert upgrade("trial") == "done"
 
 
 @needs_check

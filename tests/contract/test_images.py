@@ -232,7 +232,8 @@ def test_hadolint_finds_nothing() -> None:
     assert done.returncode == 0 and not done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://acme.openai.azure.com/openai/v1"])
+@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://acme.openai.azure.com/openai/v1",
+                                 "https://acme.openai.azure.us/openai/v1"])  # fmt: skip
 def test_the_import_makes_the_credentials_that_make_run_makes(url: str, cluster: Cluster, tmp_path: Path) -> None:
     made = Secrets.new()
     local = N8n(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -68,8 +69,12 @@ def test_the_dashboard_shows_every_metric(exported: dict[str, set[str]]) -> None
 
 
 def test_panels_of_the_dashboard_do_not_overlap() -> None:
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
-    assert len(set(places)) == len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+        is_beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        is_below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert is_beside or is_below, (one, other)
 
 
 def test_the_runbook_has_a_section_for_each_alert() -> None:

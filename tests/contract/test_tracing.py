@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from azure.monitor.opentelemetry.exporter import AzureMonitorTraceExporter
+from azure.monitor.opentelemetry.exporter.export._base import ExportResult
 from flask import Flask
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,6 +28,7 @@ from webapp import create_app, tracing
 from webapp.config import InvalidSettings, Settings
 from webapp.domain import traces
 from webapp.extensions import db
+from webapp.gateways import azure_identity
 from webapp.gateways.n8n import N8n
 from webapp.parts import Parts
 from webapp.services import dispatch, heartbeat
@@ -213,6 +216,12 @@ def test_probes_and_files_are_not_traced(web: Traced, path: str) -> None:
     assert web.spans() == []
 
 
+@pytest.mark.parametrize("path", ["/login?next=/static/", "/nowhere/readyz"])
+def test_a_page_is_traced_that_only_names_what_is_not(web: Traced, path: str) -> None:
+    web.app.test_client().get(path)
+    assert [span.kind for span in web.spans() if span.kind is SpanKind.SERVER] == [SpanKind.SERVER]
+
+
 def test_no_span_has_what_people_wrote(
     web: Traced, internal_app: Traced, session: Session, settings: Settings, webhooks: Webhooks
 ) -> None:
@@ -274,15 +283,52 @@ def traced_settings(settings: Settings, connection_string: str = CONNECTION_STRI
     return settings.model_validate(settings.model_dump() | {"applicationinsights_connection_string": connection_string})
 
 
-def test_an_app_with_a_connection_string_is_traced(settings: Settings, tables: Any) -> None:
-    app = create_app("internal", traced_settings(settings))
-    try:
-        assert app.extensions["tracer_provider"].resource.attributes["service.name"] == "sluice-internal"
-        with app.extensions["sluice"].n8n.span(traces.traceparent("https://one.example", "jobs", 1)) as handed_on:
-            assert traces.trace_id(handed_on)
-    finally:
+@pytest.fixture
+def traced_app(settings: Settings, tables: Any) -> Iterator[Any]:
+    made: list[Flask] = []
+    yield lambda listener: made.append(create_app(listener, traced_settings(settings))) or made[-1]
+    for app in made:
         app.extensions["tracer_provider"].shutdown()
-        SQLAlchemyInstrumentor().uninstrument()
+    SQLAlchemyInstrumentor().uninstrument()
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have gone to Azure."""
+    envelopes: list[Any] = []
+
+    def transmit(_self: Any, some: list[Any], *_: Any, **__: Any) -> ExportResult:
+        envelopes.extend(some)
+        return ExportResult.SUCCESS
+
+    monkeypatch.setattr(AzureMonitorTraceExporter, "_transmit", transmit)
+    return envelopes
+
+
+def test_an_app_with_a_connection_string_is_traced(
+    traced_app: Any, sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = traced_app("internal")
+    assert app.extensions["tracer_provider"].resource.attributes["service.name"] == "sluice-internal"
+    with app.extensions["sluice"].n8n.span(traces.traceparent("https://one.example", "jobs", 1)) as handed_on:
+        assert traces.trace_id(handed_on)
+    app.extensions["tracer_provider"].force_flush()
+    assert [envelope.data.base_data.name for envelope in sent] == ["dispatch"]
+    assert '"level": "error"' not in capsys.readouterr().out
+
+
+def test_a_post_that_is_refused_for_its_csrf_token_is_traced(traced_app: Any, sent: list[Any]) -> None:
+    app = traced_app("web")
+    assert app.test_client().post("/login").status_code == 419
+    app.extensions["tracer_provider"].force_flush()
+    assert "POST /login" in {envelope.data.base_data.name for envelope in sent}
+
+
+def test_spans_go_out_by_the_app_s_one_identity(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(tracing, "AzureMonitorTraceExporter", lambda **options: given.update(options))
+    tracing.azure_exporter(CONNECTION_STRING)
+    assert given["credential"] is azure_identity.credential()
 
 
 def test_a_wrong_connection_string_stops_the_start(settings: Settings) -> None:

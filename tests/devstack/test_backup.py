@@ -32,6 +32,8 @@ from webapp.models import Base
 from webapp.parts import build_parts
 from webapp.services import batch_ingest, costs
 
+OTHER_SECRETS = '{"secret_key": "of a system that was moved away"}'
+
 
 def stack_in(folder: Path) -> Stack:
     folder.mkdir()
@@ -100,6 +102,7 @@ def count_rows(stack: Stack) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def restored(folder: Path, saved: tuple[Path, dict[str, int]]) -> Iterator[Stack]:
     stack = stack_in(folder / "new")
+    stack.layout.secrets_file.write_text(OTHER_SECRETS)
     try:
         backup.restore(stack, saved[0])
         yield stack
@@ -108,8 +111,9 @@ def restored(folder: Path, saved: tuple[Path, dict[str, int]]) -> Iterator[Stack
 
 
 def test_every_row_comes_back(restored: Stack, saved: tuple[Path, dict[str, int]]) -> None:
+    """And one more: the window that had no file at the provider is ended, which an event says."""
     assert saved[1]["jobs"] == 9
-    assert count_rows(restored) == saved[1]
+    assert count_rows(restored) == saved[1] | {"window_events": saved[1]["window_events"] + 1}
     with restored.cluster.connect("n8ndb") as n8n:
         assert n8n.execute("SELECT data FROM credentials_entity").fetchall() == [("encrypted",)]
 
@@ -133,10 +137,51 @@ def test_a_backup_is_for_its_owner_alone(saved: tuple[Path, dict[str, int]]) -> 
     assert stat.S_IMODE((saved[0] / "secrets.json").stat().st_mode) == 0o600
 
 
-def test_a_backup_never_replaces_data(restored: Stack, saved: tuple[Path, dict[str, int]]) -> None:
+def test_a_backup_never_replaces_what_runs(restored: Stack, saved: tuple[Path, dict[str, int]]) -> None:
+    before = restored.layout.secrets_file.stat()
+    with pytest.raises(StackError, match="already running"):
+        backup.restore(Stack(restored.layout, env={}), saved[0])
+    assert restored.layout.secrets_file.stat() == before
+    assert count_rows(restored)["jobs"] == saved[1]["jobs"]
+
+
+def test_a_backup_never_replaces_data(folder: Path, saved: tuple[Path, dict[str, int]]) -> None:
+    old = Stack(layout.for_folder(folder / "old"), env={})
+    data, before = old.layout.postgres_dir / "data", old.layout.secrets_file.stat()
     with pytest.raises(StackError, match="a backup never replaces one"):
-        backup.restore(restored, saved[0])
-    assert count_rows(restored) == saved[1]
+        backup.restore(old, saved[0])
+    assert (data / "PG_VERSION").exists() and old.layout.secrets_file.stat() == before
+    assert not old.is_up
+
+
+def test_secrets_that_were_there_are_kept_beside_those_of_the_backup(restored: Stack) -> None:
+    kept = restored.layout.secrets_file.with_name("secrets.json.before-restore")
+    assert kept.read_text() == OTHER_SECRETS
+
+
+def test_documents_may_come_and_go_while_a_backup_is_made(
+    restored: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = restored.layout.documents
+    (documents / "key11.partial").write_bytes(b"half")
+    (documents / "key12").write_bytes(b"retention takes this one, when it is listed and not yet copied")
+    copy = shutil.copy2
+
+    def delete_then_copy(source: str, target: str) -> None:
+        (documents / "key12").unlink(missing_ok=True)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copy2", delete_then_copy)
+    backup.save(restored, folder / "busy")
+    assert [path.name for path in (folder / "busy/documents").iterdir()] == ["key10"]
+    assert not (folder / "busy.part").exists()
+
+
+def test_a_backup_that_fails_leaves_nothing(restored: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restored.cluster, "program", lambda _: "/bin/false")
+    with pytest.raises(StackError, match="pg_dump of sluice failed"):
+        backup.save(restored, folder / "failed")
+    assert not [path for path in folder.iterdir() if path.name.startswith("failed")]
 
 
 def test_a_folder_that_is_there_is_not_written_into(restored: Stack, saved: tuple[Path, dict[str, int]]) -> None:
@@ -155,3 +200,4 @@ def test_half_a_backup_is_named_and_leaves_no_database(folder: Path, saved: tupl
     with pytest.raises(StackError, match="pg_restore of n8ndb failed"):
         backup.restore(stack, half)
     assert not (stack.layout.postgres_dir / "data").exists()
+    assert not stack.layout.secrets_file.exists()

@@ -86,6 +86,7 @@ def test_an_empty_n8n_gets_credentials_and_runs_every_workflow(
     done = image.run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS.values() if secret)
+    assert "replaced now" not in done.stdout
     stored, files = n8n_sync.read_database(database), n8n_sync.read_files(APP)
     assert {key: n8n_sync.digest(one.workflow) for key, one in stored.items()} == {
         key: n8n_sync.digest(workflow) for key, workflow in files.items()
@@ -100,6 +101,7 @@ def test_only_what_changed_is_brought_in_again(image: Import, database: psycopg.
     image.change("run.json", name="Changed")
     done = image.run()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Other than in the image, and replaced now: “Sluice run”." in done.stdout
     after = dict(database.execute(versions).fetchall())
     assert {key for key in after if after[key] != before[key]} == {"sluiceRun0000001"}
     assert n8n_sync.read_database(database)["sluiceRun0000001"].published

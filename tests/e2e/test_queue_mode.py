@@ -97,6 +97,7 @@ def test_a_lost_redis_loses_executions_and_no_job(queue_stack: Stack, rows: psyc
 
     queue_stack.move_clock(2 * (LEASE_SECONDS + 1))
     await_(lambda: ids(rows, "status <> 'completed'") == set(), "the end of all jobs")
+    assert ids(rows, "attempt > 1") - before, "nothing was lost: Redis had nothing any more when it was killed"
     [(answers,)] = rows.execute("SELECT count(*) FROM ledger WHERE reason = 'answer'").fetchall()
     assert answers == len(before) + JOBS
     queue_stack.run_flask("doctor", "doctor", "--provider")

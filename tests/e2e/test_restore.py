@@ -23,7 +23,11 @@ from tests.conftest import DATA
 from tests.people import Person, await_
 
 pytestmark = pytest.mark.e2e
-SETTINGS = {"MAX_BATCH_SIZE": "3", "POLL_SECONDS": "1", "OFFLINE_IN_PROGRESS_SECONDS": "0.5"}
+# The address stays with the system when it moves: its batches are known by it.
+SETTINGS = {
+    "MAX_BATCH_SIZE": "3", "POLL_SECONDS": "1", "OFFLINE_IN_PROGRESS_SECONDS": "0.5",
+    "PUBLIC_URL": "http://sluice.example",
+}  # fmt: skip
 DOCUMENT = DATA / "two-pages.pdf"
 BATCH = {"executionMode": "batch", "batchStrategy": "count_only"}
 

@@ -111,7 +111,7 @@ def test_a_provider_batch_that_no_window_knows_is_found(session: Session, parts:
         ours, ours | {"id": "batch_twin", "status": "in_progress"}, ours | {"id": "batch_refused", "status": "failed"},
         {"id": "batch_foreign", "input_file_id": "file-of-somebody-else", "status": "in_progress"},
     )  # fmt: skip
-    strays = doctor.find_strays(session, listed)  # type: ignore[arg-type]
+    strays = doctor.find_strays(session, parts.settings, listed)  # type: ignore[arg-type]
     assert [(stray.provider_batch_id, stray.window_id, stray.is_harmless) for stray in strays] == [
         ("batch_twin", lived_in.id, False), ("batch_refused", lived_in.id, True),
     ]  # fmt: skip

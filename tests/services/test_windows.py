@@ -115,7 +115,7 @@ def test_create_is_asked_for_once_and_its_answer_submits_the_window(
     assert lease.request == {
         "method": "POST", "url": "https://api.openai.com/v1/batches",
         "body": {"input_file_id": "file-1", "endpoint": "/v1/responses", "completion_window": "24h",
-                 "metadata": {"sluice_window": str(window.id)}},
+                 "metadata": {"sluice": "http://127.0.0.1:8000", "sluice_window": str(window.id)}},
     }  # fmt: skip
     answer_step(session, parts, lease, batch_object(window, "validating"))
     session.refresh(window)

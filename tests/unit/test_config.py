@@ -40,6 +40,21 @@ def test_a_missing_file_is_named() -> None:
         Settings.from_env(GOOD | {"SECRET_KEY_FILE": "/does/not/exist"})
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("OPENAI_API_KEY", "OPENAI_API_KEY is not set"), ("SECRET_KEY", "SECRET_KEY: is not set"),
+        ("STORAGE_CONNECTION_STRING", "documents: set one of"), ("STORAGE_CONTAINER_URL", "documents: set one of"),
+    ],
+)  # fmt: skip
+def test_an_empty_file_sets_nothing(tmp_path: Path, name: str, fault: str) -> None:
+    (tmp_path / "empty").write_text("\n")
+    taken = {name, "STORAGE_DIR"} if name.startswith("STORAGE") else {name}
+    environ = {known: value for known, value in GOOD.items() if known not in taken}
+    with pytest.raises(InvalidSettings, match=fault):
+        Settings.from_env(environ | {f"{name}_FILE": str(tmp_path / "empty")})
+
+
 CONTAINER = "https://acme.blob.core.windows.net/documents"
 
 

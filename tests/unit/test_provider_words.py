@@ -16,7 +16,7 @@ BEARER, API_KEY = ("Authorization", "Bearer sk"), ("api-key", "sk")
         ("https://api.openai.com/v1", BEARER),
         ("https://acme.openai.azure.com/openai/v1", API_KEY),
         ("https://acme.services.ai.azure.com/openai/v1", API_KEY),
-        ("https://acme.openai.azure.us/openai/v1", API_KEY),
+        ("https://acme.openai.azure.us/openai/v1", BEARER),
         ("https://ACME.OpenAI.Azure.com/openai/v1", API_KEY),
         ("https://api.groq.com/openai/v1", BEARER),
         ("https://openai.azure.com.example.org/openai/v1", BEARER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from webapp.domain.batch_objects import BatchObject
 from webapp.domain.errors import UnavailableService
 from webapp.models import Job
 from webapp.parts import Parts
+from webapp.services import accounts
 from webapp.services.audit import list_audit
 from webapp.services.invariants import INVARIANTS
 
@@ -76,11 +78,42 @@ def test_the_doctor_stops_running_batches_that_no_window_knows(session: Session,
     assert "4 provider batches that no window knows." in said
 
 
+def test_after_a_restore_it_never_stops_what_another_sluice_may_have_made(parts: Parts, run_doctor: Any) -> None:
+    def made(batch_id: str, **mark: str) -> dict[str, Any]:
+        return {"id": batch_id, "status": "in_progress", "metadata": {"sluice_window": "77", **mark}}
+
+    batches = ProviderList(
+        made("batch_ours", sluice=parts.settings.public_url), made("batch_theirs", sluice="https://sluice.example"),
+        made("batch_older"),
+    )  # fmt: skip
+    status, said = run_doctor("--restored", "2026-11-26T04:00:00", "--cancel-strays", batches=batches)
+    assert (status, batches.cancelled) == (1, ["batch_ours"])
+    assert "batch_older of window 77: STRAY, in_progress: it may be billed (it does not say which Sluice" in said
+    assert "batch_theirs" not in said
+
+
 def test_a_failed_create_alone_is_no_reason_to_worry(session: Session, parts: Parts, run_doctor: Any) -> None:
     window = make_submitted_window(session, parts, make_user(session))
     refused = {"id": "batch_refused", "input_file_id": window.input_file_id, "status": "failed"}
     status, _ = run_doctor("--provider", batches=ProviderList(refused))
     assert status == 0
+
+
+def test_the_first_administrators_password_may_come_as_a_file(
+    session: Session, make_app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, file = make_app(), tmp_path / "password"
+    monkeypatch.setenv("SLUICE_ADMIN_PASSWORD_FILE", str(file))
+
+    def create() -> tuple[int, str]:
+        with app.app_context():
+            result = app.test_cli_runner().invoke(args=["create-admin", "--email", "admin@example.org"])
+        return result.exit_code, result.output
+
+    assert create() == (1, f"Error: SLUICE_ADMIN_PASSWORD_FILE: No such file or directory: {file}\n")
+    file.write_text("correct horse battery\n")
+    assert create() == (0, "admin@example.org was created.\n")
+    assert accounts.authenticate(session, "admin@example.org", "correct horse battery")
 
 
 def acknowledge(batch_id: str = "batch_ended", who: str = "admin@example.org", why: str = "a test") -> list[str]:

@@ -15,6 +15,7 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from tests.factories import (
+    answer_step,
     end_batch,
     items_of,
     make_jobs,
@@ -24,12 +25,14 @@ from tests.factories import (
     make_window,
     output_line,
     response,
+    take_lease,
 )
 from webapp.domain.answers import Usage, read_answer, transport_error
 from webapp.domain.states import ExecutionMode
-from webapp.models import BatchWindow, Job, Queue, User
+from webapp.domain.windows import Step
+from webapp.models import BatchWindow, Job, JobEvent, JobResult, Queue, User, WindowEvent
 from webapp.parts import Parts
-from webapp.services import batch_ingest, dispatch, heartbeat, ingest, ledger, vitals
+from webapp.services import batch_files, batch_ingest, dispatch, heartbeat, ingest, ledger, lifecycle, vitals
 from webapp.services.clock import clock
 
 METRICS_TOKEN = "a token that only reads figures"
@@ -192,7 +195,7 @@ def test_unfinished_jobs_by_mode_and_status(figure: Figure, session: Session, pa
     started(session, parts, user, 2)
     created = make_jobs(session, parts, user, 4)
     long_ago = clock(session) - timedelta(seconds=90)
-    session.execute(update(Job).where(Job.id == created[0]).values(created_at=long_ago))
+    session.execute(update(JobEvent).where(JobEvent.job_id == created[0]).values(at=long_ago))
     session.commit()
     found = {
         (mode, status): figure("jobs", mode=mode, status=status)
@@ -203,6 +206,22 @@ def test_unfinished_jobs_by_mode_and_status(figure: Figure, session: Session, pa
     }  # fmt: skip
     assert list(found.values()) == [4, 2, 1, 2, 3]
     assert figure("created_oldest_age_seconds") == pytest.approx(90, abs=5)
+
+
+def test_a_job_waits_for_n8n_from_its_move_to_sync_or_the_end_of_its_back_off(
+    figure: Figure, session: Session, parts: Parts, user: User
+) -> None:
+    _, [moved, _] = make_queued_jobs(session, parts, user, 2)
+    days_ago, now = clock(session) - timedelta(days=2), clock(session)
+    session.execute(update(Job).values(created_at=days_ago))
+    session.execute(update(JobEvent).values(at=days_ago))
+    lifecycle.move_jobs_to_sync(session, [moved], now=now - timedelta(seconds=40), actor="test", reason="its deadline")
+    session.commit()
+    assert figure("created_oldest_age_seconds") == pytest.approx(40, abs=5)
+    for not_before, expected in ((now - timedelta(seconds=20), 20), (now + timedelta(seconds=60), 0)):
+        session.execute(update(Job).where(Job.id == moved).values(not_before=not_before))
+        session.commit()
+        assert figure("created_oldest_age_seconds") == pytest.approx(expected, abs=5)
 
 
 def test_windows_by_state(figure: Figure, session: Session, parts: Parts, user: User) -> None:
@@ -231,15 +250,26 @@ def test_jobs_that_ended_lately_by_outcome(figure: Figure, session: Session, par
 
 
 def test_how_long_dispatch_and_ingest_take(figure: Figure, session: Session, parts: Parts, user: User) -> None:
-    [job_id] = started(session, parts, user)
-    answer(session, parts, job_id)  # the provider took 0.5 s of it
+    job_id, failed = started(session, parts, user, 2)
+    answer(session, parts, job_id)
+    answer(session, parts, failed, 400, {"error": {"message": "no"}})  # it has no result to measure
+    times = {"queue_ms": 2_000, "provider_ms": 500, "total_ms": 12_500}
+    session.execute(update(JobResult).values(**times))
+    session.commit()
     for quantile in ("0.5", "0.95"):
         assert figure("recent_dispatch_seconds", quantile=quantile) == pytest.approx(2, abs=0.01)
-        total = figure("recent_job_seconds", mode="sync", quantile=quantile)
-        assert total is not None
-        assert 2 <= total < 8
-        stored = figure("recent_ingest_seconds", mode="sync", quantile=quantile)
-        assert stored == pytest.approx(max(total - 2 - 0.5, 0), abs=0.01)
+        assert figure("recent_job_seconds", mode="sync", quantile=quantile) == 12.5
+        assert figure("recent_ingest_seconds", mode="sync", quantile=quantile) == 10
+
+
+def test_a_result_that_took_no_known_time_at_the_provider_is_not_measured(
+    figure: Figure, session: Session, parts: Parts, user: User
+) -> None:
+    [job_id] = started(session, parts, user)
+    answer(session, parts, job_id)
+    session.execute(update(JobResult).values(provider_ms=None))
+    session.commit()
+    assert figure("recent_ingest_seconds", mode="sync", quantile="0.5") is None
 
 
 def test_how_long_the_ingest_of_a_window_takes(figure: Figure, session: Session, parts: Parts, user: User) -> None:
@@ -271,6 +301,19 @@ def test_provider_errors_by_class(
     classes = ("no_answer", "rate_limited", "denied", "refused", "server")
     found = {one: figure("recent_provider_errors", **{"class": one}) for one in classes}
     assert found == dict.fromkeys(classes, 0) | {name: 1}
+
+
+def test_a_refused_create_of_a_batch_is_an_error_of_the_provider(
+    figure: Figure, session: Session, parts: Parts, user: User
+) -> None:
+    window = make_window(session, parts, user)
+    upload = take_lease(session, parts, Step.UPLOAD_INPUT)
+    batch_files.upload_input(session, parts.files, window_id=window.id, token=upload.token)
+    answer_step(session, parts, take_lease(session, parts, Step.CREATE), {"error": {"message": "no"}}, status=401)
+    assert figure("recent_provider_errors", **{"class": "denied"}) == 1
+    session.execute(update(WindowEvent).values(at=clock(session) - timedelta(minutes=16)))
+    session.commit()
+    assert figure("recent_provider_errors", **{"class": "denied"}) == 0
 
 
 def test_cost_and_answers_by_mode(figure: Figure, session: Session, parts: Parts, user: User) -> None:
@@ -313,6 +356,29 @@ def test_requests_are_counted_by_route_and_status(figure: Figure, internal: Flas
     assert figure("http_requests_total", route="none", status="404") == 1
     assert figure("http_request_duration_seconds_count", route=route) == 2
     assert figure("http_request_duration_seconds_bucket", route=route, le="300.0") == 2
+
+
+def test_a_slow_figure_does_not_hide_the_others(
+    internal: FlaskClient, figure: Figure, session: Session, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat.tick(session, parts, heartbeat.Beat())
+    assert figure("scrape_failed") == 0
+
+    def be_slow(session: Session) -> Any:
+        session.execute(text("SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(60)"))
+
+    monkeypatch.setattr(vitals, "recent_figures", be_slow)
+    assert internal.get("/metrics").status_code == 200
+    assert figure("scrape_failed") == 1
+    assert figure("heartbeat_age_seconds") == pytest.approx(0, abs=5)
+    assert figure("jobs", mode="sync", status="created") == 0
+    assert figure("cost_unknown_entries") is None
+
+
+def test_without_a_database_a_scrape_says_so(make_app: Any) -> None:
+    client = make_app("internal", database_url=SecretStr("postgresql+psycopg://x@/x?host=/nowhere")).test_client()
+    page = client.get("/metrics", headers={"X-Internal-Token": "an internal token for tests"})
+    assert (page.status_code, "sluice_scrape_failed 1.0" in page.text) == (200, True)
 
 
 def test_a_scrape_writes_nothing_and_is_not_long(internal: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from webapp.domain.answers import MOST_COUNTED, storable
 from webapp.domain.states import TERMINAL_AT_PROVIDER
 
-WINDOW_KEY = "sluice_window"  # of a batch's metadata
+SLUICE_KEY, WINDOW_KEY = "sluice", "sluice_window"  # of a batch's metadata
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,22 @@ def find_batch(body: Any, input_file_id: str) -> Found | None:
     return Found(after=batches[-1].id if body.get("has_more") is True and batches else None)
 
 
-def named_window(raw: Any) -> int | None:
-    """The window that this batch was made for, as its metadata says; a hint for people, never the truth."""
+def make_mark(public_url: str, window_id: int) -> dict[str, str]:
+    """The metadata of a batch that this Sluice makes: others may use the same key."""
+    return {SLUICE_KEY: public_url, WINDOW_KEY: str(window_id)}
+
+
+def read_mark(raw: Any) -> tuple[str | None, int] | None:
+    """(the Sluice, its window) that this batch was made for, as its metadata says; a hint, never the truth.
+
+    The Sluice is None where an older version made it; all is None where no Sluice did.
+    """
     metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
-    name = metadata.get(WINDOW_KEY) if isinstance(metadata, Mapping) else None
-    return int(name) if isinstance(name, str) and name.isdecimal() and len(name) < 19 else None
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    sluice, window = metadata.get(SLUICE_KEY), metadata.get(WINDOW_KEY)
+    if not isinstance(window, str) or not window.isdecimal() or len(window) >= 19:
+        return None
+    return (None if sluice is None else str(sluice)), int(window)
 
 
 def worked_ms(raw: Any) -> int | None:

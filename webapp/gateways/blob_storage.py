@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "max_single_put_size": BLOCK_BYTES, "max_block_size": BLOCK_BYTES,
     "max_single_get_size": BLOCK_BYTES, "max_chunk_get_size": BLOCK_BYTES,
     "connection_timeout": 5, "read_timeout": 30,
-    "retry_policy": LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
+    "retry_policy": LinearRetry(backoff=1, retry_total=1, random_jitter_range=1),
 }  # fmt: skip
 # Nobody waits for these, or asks again at once.
 BRIEFLY: dict[str, Any] = {"connection_timeout": 3, "read_timeout": 5, "retry_total": 0}

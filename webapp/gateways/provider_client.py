@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from openai import OpenAI
 
-AZURE_DOMAINS = (".azure.com", ".azure.us")
+AZURE_DOMAIN = ".azure.com"
 
 
 def is_azure(client: OpenAI) -> bool:
-    return client.base_url.host.endswith(AZURE_DOMAINS)
+    return client.base_url.host.endswith(AZURE_DOMAIN)
 
 
 def make_client(base_url: str, access: str | Callable[[], str]) -> OpenAI:

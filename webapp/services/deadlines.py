@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -46,27 +47,10 @@ def cut_off_windows(session: Session) -> int:
 def run_due_jobs_now(session: Session, settings: Settings) -> int:
     """Take the jobs whose time is running out out of the batch. Commits. Returns how many."""
     now = clock(session)
-    deadlines = settings.deadlines
     moved = 0
-    is_cancelled_too = exists().where(
-        BatchItem.job_id == Job.id, BatchItem.outcome.is_(None), BatchWindow.id == BatchItem.window_id,
-        BatchWindow.cancels_jobs,
-    )  # fmt: skip
     while due := session.scalars(
-        select(Job.id)
-        .where(
-            Job.execution_mode == ExecutionMode.BATCH, Job.need_by.is_not(None), Job.finished_at.is_(None),
-            or_(
-                and_(Job.status == JobStatus.QUEUED, Job.need_by <= deadlines.past_last_ride(now)),
-                and_(
-                    Job.status.in_([JobStatus.CLAIMED, JobStatus.PROCESSING]),
-                    Job.need_by <= deadlines.past_last_call(now), ~is_cancelled_too,
-                ),
-            ),
-        )
-        .order_by(Job.need_by, Job.id)
-        .limit(MOST_AT_ONCE)
-    ).all():  # fmt: skip
+        select(Job.id).where(*are_due(settings, now)).order_by(Job.need_by, Job.id).limit(MOST_AT_ONCE)
+    ).all():
         left = lifecycle.move_jobs_to_sync(
             session, due, now=now, actor="heartbeat", reason="its deadline is near: it left the batch and runs now"
         )
@@ -76,6 +60,25 @@ def run_due_jobs_now(session: Session, settings: Settings) -> int:
         if not left:
             break  # somebody else has them
     return moved
+
+
+def are_due(settings: Settings, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The jobs whose time is running out: those that wait, even in a held queue, and those that ride."""
+    deadlines = settings.deadlines
+    is_cancelled_too = exists().where(
+        BatchItem.job_id == Job.id, BatchItem.outcome.is_(None), BatchWindow.id == BatchItem.window_id,
+        BatchWindow.cancels_jobs,
+    )  # fmt: skip
+    return (
+        Job.execution_mode == ExecutionMode.BATCH, Job.need_by.is_not(None), Job.finished_at.is_(None),
+        or_(
+            and_(Job.status == JobStatus.QUEUED, Job.need_by <= deadlines.past_last_ride(now)),
+            and_(
+                Job.status.in_([JobStatus.CLAIMED, JobStatus.PROCESSING]),
+                Job.need_by <= deadlines.past_last_call(now), ~is_cancelled_too,
+            ),
+        ),
+    )  # fmt: skip
 
 
 def _ask_sync_model(session: Session, settings: Settings, job_ids: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
-from webapp.domain.batch_objects import BatchObject, named_window, request_counts
+from webapp.domain.batch_objects import BatchObject, read_mark, request_counts
 from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_AT_PROVIDER
 from webapp.gateways.provider_batches import ProviderBatches
@@ -22,6 +22,7 @@ from webapp.services.ledger import LOST_KEY
 
 MOST_SHOWN = 20
 ACKNOWLEDGE = "acknowledge_stray"  # the audit's word
+UNMARKED = "it does not say which Sluice made it: look, and cancel it at the provider if it was this one"
 HEARTBEAT_PATIENCE = timedelta(minutes=1)
 N8N_PATIENCE = timedelta(minutes=15)
 
@@ -51,12 +52,13 @@ def examine(session: Session, settings: Settings) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Stray:
-    """A provider batch that we made and no window knows."""
+    """A provider batch that we made, or may have made, and no window knows."""
 
     provider_batch_id: str
     window_id: int
     status: str  # the provider's word
     completed: int | None  # answers, as the provider counts them; None if it does not say
+    is_ours: bool  # False: an older version made it, of this Sluice or of another with the same key
     acknowledged: str | None = None  # who has looked into it, and why that is enough
 
     @property
@@ -78,13 +80,15 @@ class Stray:
         if self.is_harmless:
             return "failed unbilled"
         if self.is_running:
-            return f"STRAY, {self.status}: it may be billed"
+            return f"STRAY, {self.status}: it may be billed{'' if self.is_ours else f' ({UNMARKED})'}"
         answers = "an unknown number of" if self.completed is None else self.completed
         billed = f"{self.status} with {answers} answers, which were billed and are in no ledger entry"
         return f"acknowledged by {self.acknowledged} ({billed})" if self.acknowledged else f"STRAY, {billed}"
 
 
-def find_strays(session: Session, batches: ProviderBatches, restored: datetime | None = None) -> list[Stray]:
+def find_strays(
+    session: Session, settings: Settings, batches: ProviderBatches, restored: datetime | None = None
+) -> list[Stray]:
     """Compare the provider's list with our windows. Raises UnavailableService.
 
     `restored`: the moment of the backup that this database comes from. What was made in our name since, and no window
@@ -98,38 +102,43 @@ def find_strays(session: Session, batches: ProviderBatches, restored: datetime |
     known = {row.input_file_id: row for row in ours}
     since = min((*(row.opened_at for row in ours), *((restored,) if restored else ())), default=None)
     strays = [
-        Stray(batch.id, window_id, batch.status, request_counts(batch.raw).get("completed"))
+        stray
         for batch in batches.list_since(since)
-        if (window_id := _window_of_stray(batch, known.get(batch.input_file_id), restored)) is not None
+        if (stray := _as_stray(settings, batch, known.get(batch.input_file_id), restored))
     ]
     acknowledged = _acknowledged(session)
     session.rollback()
     return [replace(stray, acknowledged=acknowledged.get(stray.provider_batch_id)) for stray in strays]
 
 
-def _window_of_stray(batch: BatchObject, known: Any, restored: datetime | None) -> int | None:
-    """The window that a stray was made for; None when its window knows it, or it is not ours.
+def _as_stray(settings: Settings, batch: BatchObject, known: Any, restored: datetime | None) -> Stray | None:
+    """The batch as a stray; None when its window knows it, or another Sluice made it, or none did.
 
     `known`: the row of the window with its input file, if there is one. Another Sluice with the same key makes batches
-    as well, so its name in the metadata is believed only after a restore.
+    as well, so a mark in the metadata is believed only after a restore, and only with our address in it.
     """
-    if known is not None:
-        return known.id if batch.id != known.provider_batch_id else None
     is_since = restored is not None and (batch.created_at is None or batch.created_at >= restored)
-    return named_window(batch.raw) if is_since else None
+    if known is not None:
+        window_id, is_ours, is_stray = known.id, True, batch.id != known.provider_batch_id
+    elif is_since and (mark := read_mark(batch.raw)):
+        sluice, window_id = mark
+        is_ours, is_stray = sluice is not None, sluice in (settings.public_url, None)
+    else:
+        return None
+    completed = request_counts(batch.raw).get("completed")
+    return Stray(batch.id, window_id, batch.status, completed, is_ours) if is_stray else None
 
 
 def acknowledge_stray(
-    session: Session, batches: ProviderBatches, provider_batch_id: str, *, admin_email: str, reason: str,
-    restored: datetime | None = None,
+    session: Session, settings: Settings, batches: ProviderBatches, provider_batch_id: str, *,
+    admin_email: str, reason: str, restored: datetime | None = None,
 ) -> None:  # fmt: skip
     """Note in the audit log that an administrator has looked into a stray that has ended. Commits.
 
     Raises NotFound, InvalidInput, UnavailableService, or InvalidMove when it still runs.
     """
-    stray = next(
-        (one for one in find_strays(session, batches, restored) if one.provider_batch_id == provider_batch_id), None
-    )
+    strays = find_strays(session, settings, batches, restored)
+    stray = next((one for one in strays if one.provider_batch_id == provider_batch_id), None)
     if stray is None:
         raise NotFound(f"The provider lists no batch {provider_batch_id} of ours that no window knows.")
     if stray.is_running:

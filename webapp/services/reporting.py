@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -27,6 +29,8 @@ from webapp.services.clock import clock
 from webapp.services.ledger import LOST_KEY
 
 HEARTBEAT_STALE_SECONDS = 15
+STORAGE_CHECK_SECONDS = 10.0
+_storage_said: WeakKeyDictionary[Storage, tuple[float, str]] = WeakKeyDictionary()  # when asked (monotonic), and what
 
 
 def readiness_checks(
@@ -43,22 +47,37 @@ def readiness_checks(
     except SQLAlchemyError:
         checks["database"] = "no answer"
     checks["n8n"] = "ok" if n8n.is_healthy() else "no answer"
-    try:
-        storage.check()
-        checks["documents"] = "ok"
-    except UnavailableService as error:
-        checks["documents"] = error.message
+    checks["documents"] = _check_storage(storage)
     return checks
 
 
+def _check_storage(storage: Storage) -> str:
+    """What it said when it was last asked, ten seconds ago at most: anybody may ask us, and a token can take long."""
+    now = time.monotonic()
+    asked_at, said = _storage_said.get(storage, (float("-inf"), "not known yet"))
+    if now - asked_at >= STORAGE_CHECK_SECONDS:
+        _storage_said[storage] = now, said  # whoever comes meanwhile does not wait, too
+        try:
+            storage.check()
+            said = "ok"
+        except UnavailableService as error:
+            said = error.message
+        _storage_said[storage] = now, said
+    return said
+
+
 def _check_migrations(session: Session, config: Config) -> str:
+    """A revision that this code does not know is a newer one. It adds before it takes away, so these tables do, too."""
     found = set(MigrationContext.configure(session.connection()).get_current_heads())
-    return "ok" if found == _heads(str(config.get_main_option("script_location"))) else "run `flask db upgrade`"
+    heads, known = _revisions(str(config.get_main_option("script_location")))
+    return "ok" if found == heads or found - known else "run `flask db upgrade`"
 
 
 @lru_cache
-def _heads(location: str) -> set[str]:
-    return set(ScriptDirectory(location).get_heads())
+def _revisions(location: str) -> tuple[set[str], set[str]]:
+    """(the newest of this code, all of it)"""
+    scripts = ScriptDirectory(location)
+    return set(scripts.get_heads()), {script.revision for script in scripts.walk_revisions()}
 
 
 def _check_heartbeat(session: Session) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.policy import readiness
 from webapp.domain.states import ExecutionMode, JobStatus, WindowStatus
-from webapp.models import BatchWindow, Heartbeat, Job, JobAnswer, JobResult, Queue
+from webapp.models import BatchWindow, Heartbeat, Job, JobAnswer, JobEvent, JobResult, Queue, WindowEvent
 from webapp.models.operation import BEAT_ROW, VITALS_ROW
 from webapp.services import batches, costs
 from webapp.services.clock import clock
@@ -33,11 +33,12 @@ COMMITTED_AFTER = timedelta(minutes=2)  # an end names the moment at which its u
 RECENT = timedelta(minutes=15)
 MOST_COUNTED = 20_000
 MOST_MEASURED = 5_000
+MOST_WAITING = 100
 MOST_SECONDS = 5  # of one query: a scrape must not be a burden
 QUANTILES = (0.5, 0.95)
 ENDS = ("completed_at", "failed_at", "expired_at", "cancelled_at")  # of the provider's Batch object, in Unix seconds
 
-Overdue = dict[tuple[int, datetime | None], float]  # {(queue id, since when its oldest job waits): its age in seconds}
+Overdue = dict[int, float]  # {queue id: how long its oldest job waits, in seconds, where a window should be open}
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,12 @@ class QueueFigures:
     jobs: int
     oldest_seconds: float
     overdue_seconds: float  # the same, if its window should be open by now; else 0
-    oldest_queued_at: datetime | None
 
 
 @dataclass(frozen=True)
 class WindowFigures:
     windows: dict[WindowStatus, int]
-    jobs: dict[WindowStatus, int]  # of unfinished windows
+    jobs: dict[WindowStatus, int]  # that unfinished windows were opened with; some may have ended or left
     troubled: int  # unfinished, and the last step ran into a problem
     needing_attention: int
 
@@ -61,7 +61,7 @@ class WindowFigures:
 class SyncFigures:
     created: int
     processing: int
-    oldest_created_seconds: float
+    oldest_created_seconds: float  # since its latest attempt could be dispatched; of the MOST_WAITING first by id
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def queue_figures(session: Session, settings: Settings, profiles: Profiles) -> l
         if view := views.get(queue.id):
             # The provider's pause, or its full allowance, explains a wait and does not end it.
             judged = readiness(replace(view.state, not_before=None, has_room=True), now)
-            age, since = view.oldest_age_seconds, view.state.oldest_queued_at
-            figures.append(QueueFigures(queue, view.state.queued, age, age if judged.ready else 0.0, since))
+            age = view.oldest_age_seconds
+            figures.append(QueueFigures(queue, view.state.queued, age, age if judged.ready else 0.0))
         else:
-            figures.append(QueueFigures(queue, 0, 0.0, 0.0, None))
+            figures.append(QueueFigures(queue, 0, 0.0, 0.0))
     return figures
 
 
@@ -126,11 +126,20 @@ def window_figures(session: Session) -> WindowFigures:
 
 def sync_figures(session: Session) -> SyncFigures:
     is_created = Job.status == JobStatus.CREATED
-    oldest = session.scalars(select(Job.created_at).where(is_created).order_by(Job.id).limit(1)).one_or_none()
+    first = select(Job.id, Job.not_before).where(is_created).order_by(Job.id).limit(MOST_WAITING).subquery().c
+    # It came from a batch, or waits for another attempt: its creation says little. (GREATEST passes over NULL.)
+    since = (
+        select(func.greatest(func.max(JobEvent.at), first.not_before).label("at"))
+        .join_from(first.id.table, JobEvent, JobEvent.job_id == first.id)
+        .where(JobEvent.to_status == JobStatus.CREATED)
+        .group_by(first.id, first.not_before)
+        .subquery()
+    )
+    oldest = session.execute(select(func.min(since.c.at))).scalar_one()
     return SyncFigures(
         created=session.scalars(select(func.count()).select_from(Job).where(is_created)).one(),
         processing=session.scalars(select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))).one(),
-        oldest_created_seconds=(clock(session) - oldest).total_seconds() if oldest else 0.0,
+        oldest_created_seconds=max((clock(session) - oldest).total_seconds(), 0.0) if oldest else 0.0,
     )
 
 
@@ -186,7 +195,8 @@ def _job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Sprea
 def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spread | None]:
     """(dispatched, ingested)"""
     waited = extract("epoch", ended.c.started_at - ended.c.dispatched_at)
-    stored = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
+    rest = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
+    stored = case((JobResult.provider_ms.is_not(None), rest))  # GREATEST passes over NULL: without an answer it says 0
     found = session.execute(
         select(_quantiles(waited), _quantiles(stored))
         .select_from(ended)
@@ -212,18 +222,19 @@ def _quantiles(seconds: Any) -> Any:
 
 
 def _provider_errors(session: Session, since: datetime) -> dict[str, int]:
-    """{class: answers that were errors, and calls without an answer}."""
-    newest = (
-        select(JobAnswer.status_code, JobAnswer.received_at)
-        .order_by(JobAnswer.id.desc())
-        .limit(MOST_COUNTED)
-        .subquery()
+    """{class: errors that jobs were answered with, calls for jobs without an answer, and refused creates of batches}.
+
+    The other steps of a window keep no status: what they run into shows in WindowFigures.troubled.
+    """
+    refusal = case((WindowEvent.event == "create_refused", WindowEvent.detail["status"].as_integer()))
+    answers = select(JobAnswer.status_code.label("status"), JobAnswer.received_at.label("at")).order_by(
+        JobAnswer.id.desc()
     )
-    rows = session.execute(
-        select(newest.c.status_code, func.count()).where(newest.c.received_at > since).group_by(newest.c.status_code)
-    )
+    events = select(refusal, WindowEvent.at).order_by(WindowEvent.id.desc())
+    newest = answers.limit(MOST_COUNTED).union_all(events.limit(MOST_COUNTED)).subquery().c
+    counts = select(newest.status, func.count()).where(newest.at > since, newest.status.is_not(None))
     found = dict.fromkeys(("no_answer", "rate_limited", "denied", "refused", "server"), 0)
-    for status, count in rows:
+    for status, count in session.execute(counts.group_by(newest.status)):
         if not 200 <= status < 300:
             found[_error_class(status)] += count
     return found
@@ -246,7 +257,8 @@ def write_line(session: Session, settings: Settings, profiles: Profiles, before:
     """Log the line that the alerts read, when the last one is a minute old. Commits.
 
     Returns what is overdue now, to be handed in (`before`) with the next line; None when no line was due. A queue
-    counts when the same job was overdue at the line before: a window that opens a second late wakes nobody up.
+    counts when it was overdue at the line before, too, with the lesser of both ages: a window that opens a second late
+    wakes nobody up. The job need not be the same: in a backlog from which windows keep opening it never is.
     How far the failed windows have been told is in the database, so that a change of leaders loses and doubles none.
     """
     until = clock(session) - COMMITTED_AFTER
@@ -263,12 +275,9 @@ def write_line(session: Session, settings: Settings, profiles: Profiles, before:
             BatchWindow.status.in_([WindowStatus.FAILED, WindowStatus.EXPIRED]),
         )
     ).one()  # fmt: skip
-    overdue = {
-        (one.queue.id, one.oldest_queued_at): one.overdue_seconds
-        for one in queue_figures(session, settings, profiles)
-        if one.overdue_seconds
-    }
-    age = max((seconds for key, seconds in overdue.items() if key in before), default=0.0)
+    figures = queue_figures(session, settings, profiles)
+    overdue = {one.queue.id: one.overdue_seconds for one in figures if one.overdue_seconds}
+    age = max((min(overdue[queue_id], before[queue_id]) for queue_id in overdue.keys() & before.keys()), default=0.0)
     # Before the commit: told twice is better than never.
     log.info("vitals", extra={"queue_age_seconds": round(age), "windows_failed": failed})
     told.at = until

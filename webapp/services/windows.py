@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.answers import Answer
 from webapp.domain.backoff import back_off_seconds
-from webapp.domain.batch_objects import WINDOW_KEY, BatchObject, find_batch
+from webapp.domain.batch_objects import BatchObject, find_batch, make_mark
 from webapp.domain.errors import DeniedFile, NotFound, StaleLease, UnavailableService
 from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
 from webapp.domain.windows import (
@@ -378,7 +378,7 @@ def _provider_request(settings: Settings, window: BatchWindow, step: Step) -> di
         case Step.CREATE:
             body = {
                 "input_file_id": window.input_file_id, "endpoint": window.queue.endpoint,
-                "completion_window": COMPLETION_WINDOW, "metadata": {WINDOW_KEY: str(window.id)},
+                "completion_window": COMPLETION_WINDOW, "metadata": make_mark(settings.public_url, window.id),
             }  # fmt: skip
             return {"method": "POST", "url": batches, "body": body}
         case Step.FIND:

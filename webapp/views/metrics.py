@@ -7,6 +7,7 @@ What the database knows is asked at each scrape, so any process gives the same a
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from webapp.domain.states import WindowStatus
@@ -26,6 +28,7 @@ from webapp.parts import parts
 from webapp.services import vitals
 from webapp.views.access import has_internal_token
 
+log = logging.getLogger(__name__)
 bp = Blueprint("metrics", __name__)
 
 LONGEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)  # an ingest takes minutes
@@ -76,16 +79,23 @@ def show_metrics() -> ResponseReturnValue:
 
 class _Vitals(Collector):
     def collect(self) -> Iterator[Metric]:
-        session = db.session()
-        vitals.be_brief(session)
-        queues = vitals.queue_figures(session, parts().settings, parts().profiles)
-        yield from _queues(queues)
-        yield from _jobs_and_windows(
-            vitals.sync_figures(session), vitals.window_figures(session), sum(one.jobs for one in queues)
-        )
-        yield from _recent(vitals.recent_figures(session))
-        yield from _costs(vitals.cost_figures(session))
-        yield from _process(vitals.heartbeat_age(session))
+        session, has_failed = db.session(), False
+        try:
+            vitals.be_brief(session)
+            yield _heartbeat(vitals.heartbeat_age(session))  # first: a slow figure must not hide the most urgent
+            queues = vitals.queue_figures(session, parts().settings, parts().profiles)
+            yield from _queues(queues)
+            yield from _jobs_and_windows(
+                vitals.sync_figures(session), vitals.window_figures(session), sum(one.jobs for one in queues)
+            )
+            yield from _recent(vitals.recent_figures(session))
+            yield from _costs(vitals.cost_figures(session))
+        except OperationalError as error:
+            log.warning("a scrape has not all figures: %s", error.orig)
+            has_failed = True
+        yield _connections()
+        yield _gauge("scrape_failed", "1: the database did not answer in time, and figures are missing.",
+                     (), {(): has_failed})  # fmt: skip
         session.rollback()
 
     def describe(self) -> Iterable[Metric]:
@@ -112,14 +122,14 @@ def _queues(queues: list[vitals.QueueFigures]) -> Iterator[Metric]:
 
 def _jobs_and_windows(sync: vitals.SyncFigures, windows: vitals.WindowFigures, queued: int) -> Iterator[Metric]:
     yield _gauge(
-        "jobs", "Unfinished jobs; one in a window is claimed while the window is open, then processing.",
+        "jobs", "Unfinished jobs; of batches: those that open (claimed) and submitted (processing) windows began with.",
         ("mode", "status"), {
             ("sync", "created"): sync.created, ("sync", "processing"): sync.processing, ("batch", "queued"): queued,
             ("batch", "claimed"): windows.jobs[WindowStatus.OPEN],
             ("batch", "processing"): windows.jobs[WindowStatus.SUBMITTED],
         },
     )  # fmt: skip
-    yield _gauge("created_oldest_age_seconds", "How long the oldest sync job has been there that n8n has not started.",
+    yield _gauge("created_oldest_age_seconds", "How long the oldest sync job has been due that n8n has not started.",
                  (), {(): sync.oldest_created_seconds})  # fmt: skip
     yield _gauge("windows", "Batch windows by state.", ("status",), {(s,): n for s, n in windows.windows.items()})
     yield _gauge("windows_troubled", "Unfinished windows whose last step ran into a problem; it is taken again.",
@@ -137,7 +147,7 @@ def _recent(recent: vitals.RecentFigures) -> Iterator[Metric]:
                   {(): recent.dispatched} if recent.dispatched else {})  # fmt: skip
     yield _spread("recent_ingest_seconds", "Answered by the provider until stored, of sync jobs and windows ended",
                   ("mode",), {(mode,): spread for mode, spread in recent.ingested.items()})  # fmt: skip
-    yield _gauge("recent_provider_errors", f"Errors that the provider answered jobs with {RECENTLY}, by class.",
+    yield _gauge("recent_provider_errors", f"Errors of the provider: answers to jobs, refused batches, {RECENTLY}.",
                  ("class",), {(name,): count for name, count in recent.provider_errors.items()})  # fmt: skip
 
 
@@ -155,13 +165,16 @@ def _costs(costs: vitals.CostFigures) -> Iterator[Metric]:
     yield _gauge("cost_unknown_entries", "Ledger entries whose amount nobody knows.", (), {(): costs.unknown})
 
 
-def _process(heartbeat_age: float | None) -> Iterator[Metric]:
-    yield _gauge("heartbeat_age_seconds", "Since the last beat; absent when there was none.", (),
-                 {} if heartbeat_age is None else {(): heartbeat_age})  # fmt: skip
+def _heartbeat(age: float | None) -> Metric:
+    return _gauge("heartbeat_age_seconds", "Since the last beat; absent when there was none.", (),
+                  {} if age is None else {(): age})  # fmt: skip
+
+
+def _connections() -> Metric:
     pool = db.engine.pool
     assert isinstance(pool, QueuePool)
-    yield _gauge("database_pool_connections", "Connections of this process to the database.", ("state",),
-                 {("busy",): pool.checkedout(), ("idle",): pool.checkedin()})  # fmt: skip
+    return _gauge("database_pool_connections", "Connections of this process to the database.", ("state",),
+                  {("busy",): pool.checkedout(), ("idle",): pool.checkedin()})  # fmt: skip
 
 
 def _gauge(name: str, words: str, labels: Sequence[str], values: Mapping[Any, float]) -> GaugeMetricFamily:
