@@ -21,8 +21,8 @@ from devstack.orphans import recorded_pid
 from devstack.processes import Console
 from devstack.stack import Stack, welcome
 
-# Stage → its tests, by marker, and how many files at a time. The fast ones first: a mistake shows early. End to end, each
-# worker brings up whole systems (2 GB), so there are never more than two.
+# Stage → its tests, by marker, and how many files at a time. The fast ones first: a mistake shows early.
+# End to end, each worker brings up whole systems (2 GB), so there are never more than two.
 BY_FILE = ("--dist", "loadfile", "--numprocesses")
 STAGES = {
     "unit, services, web, contract": ("not e2e and not browser", (*BY_FILE, "auto")),

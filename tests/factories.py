@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from webapp.domain.answers import read_answer
 from webapp.domain.windows import Step
-from webapp.models import BatchItem, BatchWindow, Document, Job, Queue, User
+from webapp.models import BatchItem, BatchWindow, Document, Job, Queue, Submission, User
 from webapp.parts import Parts
-from webapp.services import accounts, batch_files, batches, benchmarks, jobs, windows
+from webapp.services import accounts, batch_files, batches, benchmarks, jobs, submissions, windows
 from webapp.services.benchmark_plans import Wish
 
 PASSWORD = "correct horse battery"
@@ -44,6 +44,15 @@ def make_jobs(session: Session, parts: Parts, user: User, count: int, **values: 
 
 def make_job(session: Session, parts: Parts, user: User, **values: Any) -> Job:
     return session.get_one(Job, make_jobs(session, parts, user, 1, **values)[0])
+
+
+def make_submission(session: Session, parts: Parts, user: User, count: int = 2, **values: Any) -> Submission:
+    """`count` jobs of one submission, sync unless `values` say otherwise."""
+    return submissions.submit(
+        session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="text_classification",
+        runs=[{"text": f"Text {number}.", "labels": "good, bad", **values} for number in range(count)],
+        source="rows", name="rows.csv",
+    )  # fmt: skip
 
 
 def make_benchmark(session: Session, parts: Parts, user: User, *tiers: str, **changes: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 
 from devstack.stack import Stack
+from webapp.domain.scopes import Scope
 
 PASSWORD = "correct horse battery"
 PATIENCE_SECONDS = 90
@@ -53,7 +54,7 @@ class Person:
 
     def make_token(self) -> str:
         """An API token of this person."""
-        form = {"name": "tests", "csrf_token": self._token("/account")}
+        form = {"name": "tests", "csrf_token": self._token("/account"), "expiry": "never", "scopes": [*Scope]}
         found = re.search(r"sluice_[\w-]{40,}", self.http.post("/account/tokens", data=form).text)
         assert found
         return found[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -34,15 +35,19 @@ def test_a_sync_run_shows_its_result_in_the_same_flow_and_stops_polling(page: Pa
 
 def test_dropped_files_become_rows_and_a_job_each(page: Page) -> None:
     submit(page, "two-pages.pdf", "debian-history.pdf", mode="batch")
-    page.wait_for_url("**/jobs")
-    expect(page.locator("[data-status=queued]").first).to_be_visible()
-    page.get_by_role("link", name="Job").first.click()
+    page.wait_for_url(re.compile(r"/submissions/\d+$"))
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.locator("tbody a").first.click()
     expect(page.get_by_text(re.compile(r"[12] of 3 jobs wait; a window opens when it is full."))).to_be_visible()
 
 
 def test_a_bad_file_is_explained_on_its_field_without_a_new_page(page: Page) -> None:
     submit(page, "not-a-pdf.pdf")
-    expect(page.locator(".field-error")).to_contain_text("not-a-pdf.pdf: This file is not a PDF.")
+    row = page.locator(".file-row.is-bad")
+    expect(row).to_contain_text("This file is not a PDF.")
+    expect(page.get_by_text("Not run: some files could not be used.")).to_be_visible()
+    page.get_by_role("button", name="Remove not-a-pdf.pdf").click()
+    expect(row).to_have_count(0)
     assert page.url.endswith("/jobs/new")
 
 
@@ -51,7 +56,8 @@ def test_the_cost_is_said_before_submit_and_the_files_are_sent_once(page: Page) 
     page.set_input_files("input[type=file]", [DATA / "two-pages.pdf", HISTORY, DATA / "not-a-pdf.pdf"])
     rows = page.locator(".estimate-files tbody tr")
     expect(rows).to_have_count(2)
-    expect(page.locator("#estimate .field-error")).to_contain_text("not-a-pdf.pdf: This file is not a PDF.")
+    expect(page.locator(".file-row")).to_have_count(1)
+    page.get_by_role("button", name="Remove not-a-pdf.pdf").click()
     expect(page.locator(".estimate-ways")).to_contain_text("50 % less")
     assert page.evaluate("document.querySelector('input[type=file]').files.length") == 0
     rows.filter(has_text="two-pages.pdf").get_by_role("checkbox").uncheck()
@@ -61,24 +67,56 @@ def test_the_cost_is_said_before_submit_and_the_files_are_sent_once(page: Page) 
     expect(page.locator(".page-sub")).to_contain_text("debian-history.pdf")
 
 
-def test_a_file_that_comes_while_an_estimate_is_under_way_is_not_lost(page: Page) -> None:
+def test_a_run_that_is_pressed_during_the_upload_waits_and_sends_each_file_once(page: Page) -> None:
     page.goto("/jobs/new")
     answers: list[Route] = []
-    page.route("**/jobs/estimate", lambda route: answers.append(route))  # held back, until the second file is there
-    with page.expect_request("**/jobs/estimate"):
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url.rsplit("/jobs/", 1)[-1].split("?")[0])
+            if request.method == "POST" else None)  # fmt: skip
+    page.route("**/jobs/documents", lambda route: answers.append(route))  # held back, until Run was pressed
+    with page.expect_request("**/jobs/documents"):
         page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
-    page.evaluate(
-        """() => {
-            const input = document.querySelector('input[type=file]'), bag = new DataTransfer();
-            bag.items.add(new File(['%PDF-1.7 broken'], 'second.pdf', {type: 'application/pdf'}));
-            input.files = bag.files;
-        }"""
-    )
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("[data-upload-state]")).to_have_text("1 file is still being sent; it runs when they have come.")
     answers[0].continue_()
-    expect(page.locator(".estimate-files tbody tr")).to_have_count(1)
-    assert page.evaluate("[...document.querySelector('input[type=file]').files].map((file) => file.name)") == [
-        "second.pdf"
-    ]
+    page.wait_for_url(re.compile(r"/jobs/\d+$"))
+    assert sent == ["documents", "new"]
+
+
+def test_a_file_that_did_not_arrive_is_tried_again_and_one_that_is_there_is_not_added_twice(page: Page) -> None:
+    page.goto("/jobs/new")
+    page.route("**/jobs/documents", lambda route: route.abort())
+    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
+    expect(page.locator(".file-row.is-bad")).to_contain_text("The server cannot be reached.")
+    page.unroute("**/jobs/documents")
+    page.get_by_role("button", name="Try two-pages.pdf again").click()
+    rows = page.locator(".estimate-files tbody tr")
+    expect(rows).to_have_count(1)
+    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])
+    expect(page.get_by_text("What is in the list already was not added again.")).to_be_visible()
+    rows.get_by_role("checkbox").uncheck()
+    expect(rows).to_have_count(0)
+    page.set_input_files("input[type=file]", [DATA / "two-pages.pdf"])  # it was taken out: it may come again
+    expect(rows).to_have_count(1)
+
+
+def test_rows_are_checked_as_soon_as_they_are_chosen_and_again_when_the_file_was_mended(
+    page: Page, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,labels\nFine.,one\n")
+    page.goto("/jobs/new?profile=text_classification&rows=1")
+    page.set_input_files("input[type=file]", rows)
+    expect(page.locator("#estimate tbody")).to_contain_text("At least two labels, separated by commas.")
+    rows.write_text("text,labels\nFine.,\nAlso fine.,\n")
+    with page.expect_file_chooser() as chooser:  # a person's click: the same file again changes nothing by itself
+        page.locator("input[type=file]").click()
+    chooser.value.set_files(rows)
+    expect(page.locator(".estimate-ways")).to_contain_text("2 jobs, a few at a time")
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url(re.compile(r"/submissions/\d+$"))
+    expect(page.get_by_text("All 2 jobs have ended")).to_be_visible(timeout=60_000)
+    expect(page.locator("[data-poll]")).to_have_count(0)
 
 
 def test_a_session_that_ended_leads_the_polling_page_to_the_login(page: Page) -> None:
@@ -95,7 +133,11 @@ def visit_everything(page: Page, look: Callable[[str], None]) -> None:
     page.wait_for_url(re.compile(r"/jobs/\d+$"))
     expect(page.locator("[data-status=completed]")).to_be_visible()
     look("job")
-    for path in ("/jobs", "/jobs/new", "/nothing-here"):
+    submit(page, "two-pages.pdf", "debian-history.pdf", mode="batch")
+    page.wait_for_url(re.compile(r"/submissions/\d+$"))
+    look("submission")
+    rows = "/jobs/new?profile=text_classification&rows=1"
+    for path in ("/jobs", "/jobs/new", rows, "/submissions", "/nothing-here"):
         page.goto(path)
         look(path)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from webapp.domain.errors import InvalidInput
 from webapp.domain.profiles import Profile, parse_profile
-from webapp.domain.rows import MOST_LINE_BYTES, Row, read_rows
+from webapp.domain.rows import MOST_LINE_BYTES, Row, example_csv, read_rows
 
 PROFILE = parse_profile(
     json.dumps({
@@ -105,3 +105,26 @@ def test_each_object_of_a_jsonl_is_a_run_and_what_is_none_is_named_by_its_line()
 def test_any_bytes_are_rows_or_a_sentence(content: bytes, name: str) -> None:
     with contextlib.suppress(InvalidInput):
         assert all((row.values is None) == bool(row.fault) for row in rows(content, name))
+
+
+def test_the_example_shows_every_kind_of_field_and_can_be_run() -> None:
+    profile = parse_profile(
+        json.dumps({
+            "id": "rows", "name": "Rows",
+            "fields": [
+                {"key": "executionMode", "type": "select", "options": ["sync", "batch"]},
+                {"key": "text", "type": "textarea", "required": True}, {"key": "words", "type": "integer", "min": 5},
+                {"key": "share", "type": "number", "default": 0.5}, {"key": "urgent", "type": "boolean"},
+                {"key": "tags", "type": "multiselect", "options": ["red", "blue"], "required": True},
+                {"key": "colour", "type": "select", "options": ["red", "blue"]}, {"key": "due", "type": "datetime"},
+            ],
+            "request": {"endpoint": "/v1/responses", "body": {"model": "{{ model }}", "input": "{{ inputs.text }}"}},
+        }),
+        "rows.json",
+    )  # fmt: skip
+    example = example_csv(profile)
+    assert example.splitlines()[0] == "text,words,share,urgent,tags,colour,due"
+    [row] = rows(example, profile=profile)
+    assert row.values is not None
+    found = profile.validate_inputs(row.values)
+    assert (found["words"], found["share"], found["tags"], found["colour"]) == (5, 0.5, ["red", "blue"], "red")

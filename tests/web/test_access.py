@@ -8,8 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
-from tests.factories import PASSWORD, make_benchmark, make_user, make_window
+from tests.factories import PASSWORD, make_benchmark, make_submission, make_user, make_window
 from webapp.parts import Parts
+from webapp.services import submissions
 
 SIGN_IN = 302
 # route: what anonymous, a stranger, the owner and an admin get
@@ -23,12 +24,19 @@ TABLE = {
     ("GET", "/jobs/new"): (SIGN_IN, 200, 200, 200),
     ("POST", "/jobs/new"): (SIGN_IN, 404, 404, 404),
     ("POST", "/jobs/estimate"): (SIGN_IN, 404, 404, 404),
+    ("POST", "/jobs/documents"): (SIGN_IN, 404, 404, 404),
+    ("GET", "/jobs/new/rows.csv"): (SIGN_IN, 404, 404, 404),  # the first profile has a document field
+    ("GET", "/submissions"): (SIGN_IN, 200, 200, 200),
+    ("GET", "/submissions/<int:submission_id>"): (SIGN_IN, 404, 200, 200),
+    ("GET", "/submissions/<int:submission_id>/results.<any(csv,jsonl):kind>"): (SIGN_IN, 404, 200, 200),
+    ("POST", "/submissions/<int:submission_id>/retry"): (SIGN_IN, 404, 409, 409),
+    ("POST", "/submissions/<int:submission_id>/cancel"): (SIGN_IN, 404, 409, 409),
     ("GET", "/jobs/<int:job_id>"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/status"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/result"): (SIGN_IN, 404, 303, 303),
     ("POST", "/jobs/<int:job_id>/cancel"): (SIGN_IN, 404, 409, 409),
     ("GET", "/account"): (SIGN_IN, 200, 200, 200),
-    ("POST", "/account/tokens"): (SIGN_IN, 201, 201, 201),
+    ("POST", "/account/tokens"): (SIGN_IN, 422, 422, 422),
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
     ("GET", "/admin"): (404, 404, 404, 200),
     ("GET", "/admin/windows/<int:window_id>"): (404, 404, 404, 200),
@@ -60,8 +68,22 @@ TABLE = {
     ("GET", "/admin/benchmarks/<int:run_id>/summary.csv"): (404, 404, 404, 200),
     ("GET", "/admin/benchmarks/<int:run_id>/samples.csv"): (404, 404, 404, 200),
     ("POST", "/admin/benchmarks/<int:run_id>/cancel"): (404, 404, 404, 303),
-    ("POST", "/api/v1/jobs"): (401, 401, 401, 401),  # a session counts for nothing there
+    ("GET", "/api/v1/openapi.json"): (401, 401, 401, 401),  # a session counts for nothing there
+    ("POST", "/api/v1/jobs"): (401, 401, 401, 401),
+    ("GET", "/api/v1/jobs"): (401, 401, 401, 401),
     ("GET", "/api/v1/jobs/<int:job_id>"): (401, 401, 401, 401),
+    ("GET", "/api/v1/jobs/<int:job_id>/result"): (401, 401, 401, 401),
+    ("POST", "/api/v1/jobs/<int:job_id>/cancel"): (401, 401, 401, 401),
+    ("POST", "/api/v1/jobs/<int:job_id>/retry"): (401, 401, 401, 401),
+    ("POST", "/api/v1/submissions"): (401, 401, 401, 401),
+    ("GET", "/api/v1/submissions"): (401, 401, 401, 401),
+    ("GET", "/api/v1/submissions/<int:submission_id>"): (401, 401, 401, 401),
+    ("GET", "/api/v1/submissions/<int:submission_id>/results"): (401, 401, 401, 401),
+    ("POST", "/api/v1/documents"): (401, 401, 401, 401),
+    ("GET", "/api/v1/documents/<int:document_id>"): (401, 401, 401, 401),
+    ("DELETE", "/api/v1/documents/<int:document_id>"): (401, 401, 401, 401),
+    ("GET", "/api/v1/profiles"): (401, 401, 401, 401),
+    ("GET", "/api/v1/usage"): (401, 401, 401, 401),
     ("POST", "/login"): (422, 422, 422, 422),
     ("POST", "/register"): (422, 422, 422, 422),
     ("POST", "/logout"): (303, 303, 303, 303),
@@ -77,6 +99,7 @@ def job_of_owner(session: Session, parts: Parts) -> int:
         if name == "owner":
             make_window(session, parts, user)
             make_benchmark(session, parts, user)
+            submissions.cancel_waiting(session, make_submission(session, parts, user).id, user=user)
     return 1
 
 
@@ -86,8 +109,8 @@ def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, p
         if person != "anonymous":
             client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
         path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
-        path = path.replace("<name>", "cost")
-        for name in ("job", "window", "queue", "run"):
+        path = path.replace("<name>", "cost").replace("<any(csv,jsonl):kind>", "csv")
+        for name in ("job", "window", "queue", "run", "submission", "document"):
             path = path.replace(f"<int:{name}_id>", "1")
         found = client.open(path, method=method, buffered=True).status_code
         assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"

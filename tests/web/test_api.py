@@ -90,3 +90,16 @@ def test_a_revoked_token_is_worthless(api: FlaskClient, session: Session, alice:
     [token] = accounts.list_tokens(session, alice)
     accounts.revoke_token(session, alice, token.id)
     assert api.get("/api/v1/jobs/1").status_code == 401
+
+
+@pytest.mark.parametrize("depth", [500, 900, 100_000])
+def test_json_that_nests_without_end_is_refused(api: FlaskClient, depth: int) -> None:
+    body = '{"profile": "text_classification", "inputs": {"text": ' + "[" * depth + "]" * depth + "}}"
+    for key in ({}, {"Idempotency-Key": "deep"}):
+        answer = api.post("/api/v1/jobs", data=body, content_type="application/json", headers=key)
+        assert answer.status_code in (400, 422)
+
+
+def test_an_answer_names_a_hundred_faults_at_most(api: FlaskClient) -> None:
+    answer = api.post("/api/v1/submissions", json={"profile": "text_classification", "jobs": [1] * 5000})
+    assert (answer.status_code, len(answer.json["errors"])) == (422, 100)

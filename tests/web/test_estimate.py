@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from tests.conftest import DATA
 from tests.factories import PASSWORD, make_document, make_job, make_user
 from tests.fakes import FakeProviderModels
+from webapp.domain.scopes import Scope
 from webapp.models import Budget, Document, Job, JobDocument, JobRequest, User
 from webapp.parts import Parts
 from webapp.services import shutdowns
@@ -254,7 +255,8 @@ def test_the_budget_that_is_left_is_shown_and_what_is_too_much_is_said_before_su
 def test_the_api_says_what_is_left(alice: FlaskClient, session: Session) -> None:
     session.add(Budget(user_id=1, monthly_amount=0))
     session.commit()
-    token = re.search(r'data-copy="([^"]+)"', alice.post("/account/tokens", data={"name": "t"}).text)
+    form = {"name": "t", "expiry": "never", "scopes": [*Scope]}
+    token = re.search(r'data-copy="([^"]+)"', alice.post("/account/tokens", data=form).text)
     assert token
     answer = alice.post(
         "/api/v1/jobs", json={"profile": "text_classification", "inputs": {"text": "Good."}},

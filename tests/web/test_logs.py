@@ -19,6 +19,7 @@ from tests.factories import PASSWORD, make_job, make_queued_jobs, make_user, res
 from tests.fakes import FakeN8n
 from webapp import logs
 from webapp.domain import traces
+from webapp.domain.scopes import Scope
 from webapp.extensions import db
 from webapp.models import User
 from webapp.parts import Parts
@@ -243,7 +244,8 @@ def test_the_main_flows_log_no_secret_no_document_and_no_address_of_a_person(
     web.post("/register", data=person)
     web.post("/login", data=person | {"password": "a wrong password"})
     web.post("/login", data=person)
-    api_token = web.post("/account/tokens", data={"name": "tests"}).get_data(as_text=True).split("sluice_")[1][:43]
+    wanted = {"name": "tests", "expiry": "30", "scopes": [*Scope]}
+    api_token = web.post("/account/tokens", data=wanted).get_data(as_text=True).split("sluice_")[1][:43]
     pdf = (DATA / "two-pages.pdf").read_bytes()
     for mode in ("sync", "batch", "batch", "batch"):
         form = {"profile": "pdf_summary", "audience": "general", "bullets": "5", "executionMode": mode}

@@ -31,7 +31,7 @@ from tests.fakes import FakeN8n, FakeProviderFiles
 from webapp.domain.answers import read_answer
 from webapp.domain.profiles import load_profiles
 from webapp.gateways.pdf import PdfReader
-from webapp.models import Document, Job, JobRequest, User
+from webapp.models import Document, Job, JobRequest, Submission, User
 from webapp.parts import Parts
 from webapp.services import batch_ingest
 from webapp.services.dispatch import start_attempt
@@ -116,7 +116,9 @@ def test_a_sync_run_is_stored_and_handed_to_n8n(alice: FlaskClient, session: Ses
 
 
 def test_several_files_make_a_job_each(alice: FlaskClient, session: Session) -> None:
-    submit(alice, "two-pages.pdf", "debian-history.pdf", executionMode="batch")
+    answer = submit(alice, "two-pages.pdf", "debian-history.pdf", executionMode="batch")
+    assert (answer.status_code, answer.location) == (303, "/submissions/1")
+    assert session.scalars(select(Submission.name)).all() == ["2 documents"]
     assert session.scalar(select(func.count()).select_from(Job)) == 2
     assert "2 of 3 jobs wait; a window opens when it is full." in alice.get("/jobs/1").text
 
@@ -132,15 +134,16 @@ def test_several_files_make_a_job_each(alice: FlaskClient, session: Session) -> 
         ("compression-bomb.pdf", "memory or time"),
     ],
 )
-def test_a_bad_document_is_refused_on_its_field_and_nothing_is_stored(
+def test_a_bad_document_is_refused_on_its_field_and_the_others_are_kept(
     alice: FlaskClient, session: Session, name: str, message: str
 ) -> None:
     answer = submit(alice, "two-pages.pdf", name)
     assert answer.status_code == 422
     assert f"{name}: " in answer.text
     assert message in answer.text
-    for table in (Job, Document):
-        assert session.scalar(select(func.count()).select_from(table)) == 0
+    assert session.scalar(select(func.count()).select_from(Job)) == 0
+    assert session.scalars(select(Document.filename)).all() == ["two-pages.pdf"]
+    assert 'name="document-kept" value="1" checked' in answer.text  # the good one need not be sent again
 
 
 def test_a_scan_may_be_sent_as_the_file_itself(alice: FlaskClient, session: Session, files: FakeProviderFiles) -> None:

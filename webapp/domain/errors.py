@@ -69,6 +69,18 @@ class StaleLease(SluiceError):
     """This lease has ended or was never given; nothing was changed."""
 
 
+class ReusedKey(SluiceError):
+    """This Idempotency-Key was used for another request: choose a new key for each thing that you want."""
+
+
+class TakenKey(SluiceError):
+    """A request with this Idempotency-Key is under way: ask again in a moment."""
+
+
+class NoResult(SluiceError):
+    """This job has no result."""
+
+
 class UnavailableService(SluiceError):
     """Another service did not answer; try again in a moment."""
 

@@ -72,7 +72,8 @@ class TextField(_Field):
     def value_type(self) -> Any:
         shortest = max(self.min_length, 1 if self.required else 0)
         limits = StringConstraints(strip_whitespace=True, min_length=shortest, max_length=self.max_length)
-        return Annotated[str, limits, AfterValidator(_without_nul), AfterValidator(self._match)]
+        told = Field(json_schema_extra={"pattern": f"^(?:{self.pattern})$"} if self.pattern else None)
+        return Annotated[str, limits, AfterValidator(_without_nul), AfterValidator(self._match), told]
 
     def _match(self, value: str) -> str:
         if self.pattern and value and not re.fullmatch(self.pattern, value):
@@ -131,6 +132,9 @@ class _Choice(_Field):
             raise ValueError("two options have the same value")
         return options
 
+    def _choice(self) -> Any:
+        return Annotated[str, AfterValidator(self._one_of), Field(json_schema_extra={"enum": [*self.values]})]
+
     def _one_of(self, value: str) -> str:
         if value not in self.values:
             raise ValueError(f"must be one of: {', '.join(self.values)}")
@@ -142,7 +146,7 @@ class SelectField(_Choice):
     default: str | None = None
 
     def value_type(self) -> Any:
-        return Annotated[str, AfterValidator(self._one_of)]
+        return self._choice()
 
 
 class MultiselectField(_Choice):
@@ -150,7 +154,7 @@ class MultiselectField(_Choice):
     default: tuple[str, ...] = ()
 
     def value_type(self) -> Any:
-        return Annotated[list[Annotated[str, AfterValidator(self._one_of)]], Field(min_length=int(self.required))]
+        return Annotated[list[self._choice()], Field(min_length=int(self.required))]  # type: ignore[misc]
 
 
 class DatetimeField(_Field):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo
 
 from webapp.domain.errors import InvalidInput
-from webapp.domain.fields import BooleanField, DatetimeField, MultiselectField
+from webapp.domain.fields import BooleanField, DatetimeField, IntegerField, MultiselectField, NumberField, SelectField
 from webapp.domain.profiles import Profile
 
 MOST_LINE_BYTES = 1_000_000
@@ -41,6 +41,31 @@ def read_rows(stream: BinaryIO, filename: str, profile: Profile, zone: ZoneInfo)
     if kind in ("jsonl", "ndjson"):
         return _jsonl_rows(stream)
     raise InvalidInput({"rows": "Choose a file that ends in .csv or .jsonl."})
+
+
+def example_csv(profile: Profile) -> str:
+    """A file to fill in: the keys of the profile's own fields, and a line that shows what belongs there."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow([field.key for field in profile.input_fields])
+    writer.writerow([_example_cell(field) for field in profile.input_fields])
+    return file.getvalue()
+
+
+def _example_cell(field: Any) -> str:
+    match field:
+        case MultiselectField():
+            return BETWEEN_CHOICES.join(field.default or field.values[:2])
+        case BooleanField():
+            return "yes" if field.default else "no"
+        case DatetimeField():
+            return "2030-01-31 17:00"
+        case SelectField():
+            return field.default or field.values[0]
+        case IntegerField() | NumberField():
+            limits = (field.default, field.min, field.max, 1)
+            return str(next(limit for limit in limits if limit is not None))
+    return field.default or field.placeholder or f"{field.title} of the first run"
 
 
 def _jsonl_rows(stream: BinaryIO) -> Iterator[Row]:

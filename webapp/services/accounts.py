@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,6 +23,8 @@ from webapp.services.clock import clock
 MIN_PASSWORD_LENGTH = 10
 MAX_PASSWORD_LENGTH = 200
 PASSWORD_RULE = f"Use {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters."
+TOKEN_DAYS = (30, 90, 365, None)  # how long a token may live; None = until it is revoked
+USE_NOTED_EVERY = timedelta(minutes=1)
 TOKEN_PREFIX = "sluice_"  # noqa: S105  (makes a leaked token recognisable to scanners)
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+")
 
@@ -99,11 +103,25 @@ def load_session_user(session: Session, session_id: str) -> User | None:
     return user if user and user.session_epoch == int(epoch) else None
 
 
-def create_token(session: Session, user: User, name: str, scopes: Sequence[Scope] = tuple(Scope)) -> str:
-    """A new API token of this user; the text is returned once and never stored. Commits."""
-    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    name = name.strip()[:80] or "API token"
-    session.add(ApiToken(user_id=user.id, name=name, token_hash=_digest(token), scopes=list(scopes)))
+def create_token(
+    session: Session, user: User, name: str, scopes: Iterable[str] = tuple(Scope), *, days: int | None = None
+) -> str:  # fmt: skip
+    """A new API token of this user; the text is returned once and never stored. Commits.
+
+    It ends after so many days, one of TOKEN_DAYS. Raises InvalidInput with `scopes` or `expiry`.
+    """
+    wanted = set(scopes)
+    if not wanted:
+        raise InvalidInput({"scopes": "Choose what this token may do."})
+    if unknown := wanted - set(Scope):
+        raise InvalidInput({"scopes": f"There is no scope {', '.join(sorted(unknown))}."})
+    if days not in TOKEN_DAYS:
+        raise InvalidInput({"expiry": "Choose one of the times offered."})
+    token, now = TOKEN_PREFIX + secrets.token_urlsafe(32), clock(session)
+    session.add(ApiToken(
+        user_id=user.id, name=name.strip()[:80] or "API token", token_hash=_digest(token), created_at=now,
+        scopes=[scope for scope in Scope if scope in wanted], expires_at=now + timedelta(days=days) if days else None,
+    ))  # fmt: skip
     session.commit()
     return token
 
@@ -121,18 +139,46 @@ def revoke_token(session: Session, user: User, token_id: int) -> bool:
 
 
 def list_tokens(session: Session, user: User) -> list[ApiToken]:
-    """The user's living tokens, newest first."""
+    """The user's tokens that were not revoked, newest first; those that have expired, too."""
     statement = select(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
     return list(session.scalars(statement.order_by(ApiToken.id.desc())))
 
 
-def user_of_token(session: Session, token: str) -> User | None:
-    """The enabled user whose living token this is."""
-    return session.scalars(
-        select(User)
-        .join(ApiToken, ApiToken.user_id == User.id)
-        .where(ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled)
-    ).one_or_none()
+@dataclass(frozen=True)
+class Bearer:
+    """Who calls, with which token, and what it may do."""
+
+    user: User
+    token_id: int
+    scopes: frozenset[str]
+
+
+def find_bearer(session: Session, token: str) -> Bearer | None:
+    """Whose living token this is; None if it is unknown, revoked or expired, or its user is disabled.
+
+    Notes its use, to the minute, and commits that.
+    """
+    now = clock(session)
+    found = session.execute(
+        select(ApiToken, User)
+        .join(User, User.id == ApiToken.user_id)
+        .where(
+            ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled,
+            or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now),
+        )
+    ).one_or_none()  # fmt: skip
+    if found is None:
+        return None
+    own, user = found
+    bearer = Bearer(user, own.id, frozenset(own.scopes))
+    if own.last_used_at is None or own.last_used_at < now - USE_NOTED_EVERY:
+        unseen = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < now - USE_NOTED_EVERY)
+        session.execute(
+            update(ApiToken).where(ApiToken.id == own.id, unseen).values(last_used_at=now)
+            .execution_options(synchronize_session=False)
+        )  # fmt: skip
+        session.commit()
+    return bearer
 
 
 def _is_long_enough(password: str) -> bool:

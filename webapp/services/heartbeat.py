@@ -27,7 +27,7 @@ from webapp.gateways.provider_models import ProviderModels
 from webapp.gateways.storage import Storage
 from webapp.models import Heartbeat
 from webapp.models.operation import BEAT_ROW
-from webapp.services import benchmarks, costs, retention, shutdowns, vitals
+from webapp.services import benchmarks, costs, retention, shutdowns, submissions, vitals
 from webapp.services.batches import has_ready_queue
 from webapp.services.clock import clock
 from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
@@ -120,6 +120,7 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: _delete_due(session, clients, beat),
         lambda: _roll_up_due(session, beat),
         lambda: _refresh_models(session, clients, beat),
+        lambda: _end_submissions(session),
     )
     for action in actions:
         try:
@@ -168,6 +169,11 @@ def _refresh_models(session: Session, clients: Clients, beat: Beat) -> None:
         shutdowns.refresh(session, clients.models)
     except UnavailableService as error:  # nothing depends on it; the price list knows the announced ones, too
         log.info("%s", error)
+
+
+def _end_submissions(session: Session) -> None:
+    submissions.end_submissions(session, clock(session))
+    session.commit()
 
 
 def _write_vitals(session: Session, settings: Settings, profiles: Profiles, beat: Beat) -> None:

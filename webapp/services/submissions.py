@@ -8,23 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidInput, InvalidRows, NotFound
+from webapp.domain.errors import InvalidInput, InvalidMove, InvalidRows, NotFound
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row
-from webapp.domain.states import TERMINAL_JOBS, JobStatus
-from webapp.models import Job, Submission, User
-from webapp.services import estimates, jobs
+from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, JobStatus
+from webapp.models import Job, LedgerEntry, Submission, User
+from webapp.services import estimates, jobs, lifecycle
 from webapp.services.clock import clock
+from webapp.services.ledger import is_unknown
 from webapp.services.registry import Profiles
 
 PAGE_SIZE = 30
+RETRYABLE = (JobStatus.FAILED, JobStatus.EXPIRED)
+CANCELLED_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Progress:
     @property
     def is_over(self) -> bool:
         return self.ended == self.submission.job_count
+
+    @property
+    def not_started(self) -> int:
+        """How many can still be cancelled."""
+        return sum(self.counts.get(status, 0) for status in JOB_MOVES[JobStatus.CANCELLED])
 
 
 class _Lines:
@@ -145,6 +154,97 @@ def list_progress(
     counts = _counts(session, [one.id for one in found[:size]])
     shown = [Progress(one, counts.get(one.id, {})) for one in found[:size]]
     return shown, found[size - 1].id if len(found) > size else None
+
+
+def list_jobs(
+    session: Session, submission_id: int, *, status: JobStatus | None = None, after: int = 0, size: int = PAGE_SIZE
+) -> tuple[list[Job], int | None]:  # fmt: skip
+    """Its jobs as they were made, with results and documents, and the id to pass as `after` for the next page."""
+    statement = (
+        select(Job)
+        .where(Job.submission_id == submission_id, Job.id > after)
+        .options(joinedload(Job.result), selectinload(Job.documents))
+        .order_by(Job.id)
+    )
+    if status is not None:
+        statement = statement.where(Job.status == status)
+    found = list(session.scalars(statement.limit(size + 1)))
+    return found[:size], found[size - 1].id if len(found) > size else None
+
+
+def first_waiting(session: Session, submission_id: int) -> Job | None:
+    """The first of its jobs that has not ended: what that one waits for, the others mostly wait for, too."""
+    return session.scalars(
+        select(Job)
+        .where(Job.submission_id == submission_id, Job.status.not_in(TERMINAL_JOBS))
+        .order_by(Job.id)
+        .limit(1)
+    ).one_or_none()
+
+
+def cost_so_far(session: Session, submission_id: int) -> tuple[Decimal | None, int]:
+    """(USD that is known, None when there is no answer yet; how many answers have an unknown cost)"""
+    amount, unknown = session.execute(
+        select(func.sum(LedgerEntry.amount), func.count().filter(is_unknown()))
+        .select_from(LedgerEntry)
+        .join(Job, Job.id == LedgerEntry.job_id)
+        .where(Job.submission_id == submission_id)
+    ).one()
+    return amount, unknown
+
+
+def retry_failed(session: Session, submission: Submission, *, user: User) -> tuple[Submission, dict[int, str]]:
+    """Repeat its failed and expired jobs that were not repeated yet, as a new submission of its user. Commits.
+
+    Returns that, and {job id: why it was left out}. Raises InvalidMove when none can be repeated, or OverBudget.
+    """
+    # Locked by a statement of its own, so that the next one sees what another press of the button has just made.
+    locked = session.scalars(
+        select(Job.id)
+        .where(Job.submission_id == submission.id, Job.status.in_(RETRYABLE))
+        .order_by(Job.id)
+        .with_for_update()
+    ).all()
+    again = aliased(Job)
+    failed = session.scalars(
+        select(Job.id)
+        .where(Job.id == func.any(list(locked)), ~exists().where(again.retry_of == Job.id))
+        .order_by(Job.id)
+    ).all()  # fmt: skip
+    repeated = jobs.retry_jobs(session, failed, actor=f"user:{user.id}") if failed else jobs.Repeated([], {})
+    if not repeated.new_ids:
+        session.rollback()
+        raise InvalidMove(next(iter(repeated.left_out.values()), "No job failed that was not repeated already."))
+    made = Submission(
+        user_id=submission.user_id, profile_id=submission.profile_id, source="retry", name=submission.name,
+        job_count=len(repeated.new_ids), created_at=clock(session),
+    )  # fmt: skip
+    session.add(made)
+    session.flush()
+    session.execute(update(Job).where(Job.id == func.any(repeated.new_ids)).values(submission_id=made.id))
+    session.commit()
+    return made, repeated.left_out
+
+
+def cancel_waiting(session: Session, submission_id: int, *, user: User) -> int:
+    """Cancel those of its jobs that nobody has started. Commits. Returns how many. Raises InvalidMove for none."""
+    now = clock(session)
+    job_ids = session.scalars(
+        select(Job.id)
+        .where(Job.submission_id == submission_id, Job.status.in_(JOB_MOVES[JobStatus.CANCELLED]))
+        .order_by(Job.id)
+    ).all()
+    cancelled = 0
+    for first in range(0, len(job_ids), CANCELLED_AT_ONCE):
+        portion = job_ids[first : first + CANCELLED_AT_ONCE]
+        cancelled += len(lifecycle.finish_jobs(
+            session, portion, JobStatus.CANCELLED, now=now, actor=f"user:{user.id}", reason="cancelled"
+        ))  # fmt: skip
+    if not cancelled:
+        session.rollback()
+        raise InvalidMove("Every job of this submission is under way or has ended: there is nothing to cancel.")
+    session.commit()
+    return cancelled
 
 
 def end_submissions(session: Session, now: datetime) -> list[int]:

@@ -133,20 +133,22 @@
   }
   // Files that an estimate has stored are listed there from now on, and not sent a second time. What was changed after
   // its request was read, within htmx's delay, is in neither: it stays, and is asked for again.
+  // (The files of a run form are upload.js's own, and a file of rows is not stored.)
+  const zonesOf = (form) => (form.matches("[data-upload]") ? [] : all("[data-dropzone]:has(input[multiple])", form));
   const known = (file) => `${file.name} ${file.size} ${file.lastModified}`;
   const sent = new WeakMap(); // form: the files of the request that is under way
   const changed = new WeakSet(); // forms that were changed since then
   on("htmx:beforeRequest", (event) => {
     if (event.detail.elt.id !== "estimate") return;
     const form = event.detail.elt.closest("form");
-    sent.set(form, new Set(all("[data-dropzone] input[type=file]", form).flatMap((input) => [...input.files].map(known))));
+    sent.set(form, new Set(zonesOf(form).flatMap((zone) => [...zone.querySelector("input").files].map(known))));
     changed.delete(form);
   });
   on("change", (event) => event.target.form && changed.add(event.target.form));
   on("htmx:afterSettle", (event) => {
     if (event.target.id !== "estimate") return;
     const form = event.target.closest("form");
-    all("[data-dropzone]", form).forEach((zone) => {
+    zonesOf(form).forEach((zone) => {
       const input = zone.querySelector("input[type=file]");
       const bag = new DataTransfer();
       [...input.files].filter((file) => !sent.get(form)?.has(known(file))).forEach((file) => bag.items.add(file));
@@ -172,6 +174,8 @@
     const dropped = [...event.dataTransfer.files];
     setFiles(input, input.multiple ? [...input.files, ...dropped] : dropped.slice(0, 1));
   });
+
+  window.sluice = { toast, explain, complaint, size, showFiles }; // for the pages' own scripts
 
   // --- Copy: <button data-copy="text"> or <button data-copy-from="#id of an element">
   async function copy(text) {

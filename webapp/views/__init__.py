@@ -9,6 +9,10 @@ from webapp.views import (
     account,
     admin,
     api,
+    api_documents,
+    api_jobs,
+    api_reading,
+    api_submissions,
     benchmarks,
     budgets,
     costs,
@@ -17,19 +21,23 @@ from webapp.views import (
     internal,
     jobs,
     metrics,
+    openapi,
     pages,
     public,
     runs,
     security,
     simulation,
+    submissions,
 )
+
+API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, openapi)  # imported: they are in api.bp then
 
 
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
-        public.bp, runs.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp, simulation.bp,
-        health.bp, api.bp,
+        public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp,
+        simulation.bp, health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from flask import abort, g, request
 from flask_login import current_user
 from structlog.contextvars import bind_contextvars
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
 
 from webapp.domain.errors import NotFound
 from webapp.extensions import db
@@ -39,13 +41,14 @@ def require_internal_token() -> None:
 
 
 def require_bearer_token() -> None:
-    """A `before_request` for the API: sets `g.user`. Session cookies count for nothing here."""
+    """For the API: sets `g.user`, `g.scopes` and `g.token_id`. Session cookies count for nothing here."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    user = accounts.user_of_token(db.session(), token.strip()) if scheme.lower() == "bearer" else None
-    if user is None:
-        abort(401, "Send a valid API token: Authorization: Bearer <token>.")
-    g.user = user
-    bind_contextvars(user_id=user.id)
+    bearer = accounts.find_bearer(db.session(), token.strip()) if scheme.lower() == "bearer" else None
+    if bearer is None:
+        said = "Send a valid API token (it may have expired or been revoked): Authorization: Bearer <token>."
+        raise Unauthorized(said, www_authenticate=WWWAuthenticate("bearer"))
+    g.user, g.scopes, g.token_id = bearer.user, bearer.scopes, bearer.token_id
+    bind_contextvars(user_id=bearer.user.id)
 
 
 def safe_next(target: str | None, default: str) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Blueprint, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
-from webapp.domain.errors import NotFound
+from webapp.domain.errors import InvalidInput, NotFound
+from webapp.domain.scopes import SENTENCES, Scope
 from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import accounts, budgets
+from webapp.services.clock import clock
 from webapp.views.htmx import go_to
 
+TOKEN_LIVES = {str(days or "never"): days for days in accounts.TOKEN_DAYS}
+NO_CHOICE = 0  # is none of them
 bp = Blueprint("account", __name__, url_prefix="/account")
 
 
@@ -29,7 +36,14 @@ def index() -> ResponseReturnValue:
 @bp.post("/tokens")
 def create_token() -> ResponseReturnValue:
     """Shows the new token in this answer and never again, so it is not a redirect."""
-    token = accounts.create_token(db.session(), current_user, request.form.get("name", ""))
+    form = request.form
+    days = TOKEN_LIVES.get(form.get("expiry", ""), NO_CHOICE)
+    try:
+        token = accounts.create_token(
+            db.session(), current_user, form.get("name", ""), form.getlist("scopes"), days=days
+        )  # fmt: skip
+    except InvalidInput as error:
+        return _page(given=form, errors=error.errors), 422
     return _page(token), 201
 
 
@@ -41,9 +55,11 @@ def revoke_token(token_id: int) -> ResponseReturnValue:
     return go_to(url_for("account.index"))
 
 
-def _page(new_token: str | None = None) -> str:
+def _page(new_token: str | None = None, *, given: Any = None, errors: Mapping[str, str] | None = None) -> str:
     tokens = accounts.list_tokens(db.session(), current_user)
     return render_template(
-        "account/index.html", tokens=tokens, new_token=new_token, api_url=f"{parts().settings.public_url}/api/v1/jobs",
-        budgets=budgets.budgets_of(db.session(), user_id=current_user.id),
+        "account/index.html", tokens=tokens, new_token=new_token, api_url=f"{parts().settings.public_url}/api/v1",
+        budgets=budgets.budgets_of(db.session(), user_id=current_user.id), scopes=SENTENCES, lives=TOKEN_LIVES,
+        chosen_scopes=given.getlist("scopes") if given else [Scope.JOBS_READ, Scope.JOBS_WRITE],
+        given=given or {"expiry": "90"}, errors=errors or {}, now=clock(db.session()),
     )  # fmt: skip

@@ -1,64 +1,181 @@
-"""The API for programs: bearer tokens only (`docs/api.md`)."""
+"""The API for programs, `/api/v1`: bearer tokens only (`docs/api.md`). The calls are in `api_*.py`.
+
+OPERATIONS says what each call needs and answers. A call that it does not name is refused to everybody; the OpenAPI
+document is made from it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from flask import Blueprint, g, jsonify, request, url_for
+from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from webapp.domain.errors import InvalidInput, SluiceError
+from webapp.domain.scopes import Scope
 from webapp.extensions import db
-from webapp.models import Job
-from webapp.parts import parts
-from webapp.services import dispatch, jobs, reporting, waiting
-from webapp.views.access import job_or_404, require_bearer_token
+from webapp.services import idempotency
+from webapp.views import api_models as models
+from webapp.views import errors
+from webapp.views.access import require_bearer_token
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
-bp.before_request(require_bearer_token)
+JSON, JSONL, PROBLEM = "application/json", "application/jsonl", "application/problem+json"
+JSONL_TYPES = (JSONL, "application/x-ndjson", "application/x-jsonlines")
+MOST_KEY_LENGTH = 200
 
 
-class JobRequest(BaseModel):
-    """What `POST /jobs` takes."""
+@dataclass(frozen=True)
+class Operation:
+    """A call. `answers` are by status: a model, or the media types of what is not JSON."""
 
-    model_config = ConfigDict(extra="forbid")
-    profile: str
-    inputs: dict[str, Any] = Field(description="the profile's fields, executionMode and batchStrategy among them")
-
-
-@bp.post("/jobs")
-def create_job() -> ResponseReturnValue:
-    data = request.get_json()
-    wanted = JobRequest(**data) if isinstance(data, dict) else JobRequest.model_validate(data)
-    [job_id] = jobs.create_jobs(
-        db.session(), parts().settings, parts().profiles, parts().prices, user=g.user, profile_id=wanted.profile,
-        runs=[wanted.inputs],
-    )  # fmt: skip
-    dispatch.dispatch_due(db.session(), parts().settings, parts().profiles, parts().n8n, only=[job_id])
-    address = url_for("api.get_job", job_id=job_id)
-    return jsonify(_shown(job_or_404(job_id, g.user))), 202, {"Location": address}
+    summary: str
+    scope: Scope | None  # None: any living token
+    answers: Mapping[int, type[BaseModel] | tuple[str, ...] | None]
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    other_bodies: Mapping[str, Any] = field(default_factory=dict)  # media type: JSON Schema
+    needs_body: bool = True
+    is_once: bool = False  # takes an Idempotency-Key
+    may_wait: bool = False  # takes Prefer: wait
 
 
-@bp.get("/jobs/<int:job_id>")
-def get_job(job_id: int) -> ResponseReturnValue:
-    return jsonify(_shown(job_or_404(job_id, g.user)))
+_FILES = {
+    "type": "object", "required": ["file"], "additionalProperties": False,
+    "properties": {
+        "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+        "asFile": {"type": "string", "enum": ["true", "false"], "default": "false",
+                   "description": "the file itself goes to the provider, not its text: for scans"},
+    },
+}  # fmt: skip
+TEXTS = ("text/markdown", "text/plain", JSON)
+OPERATIONS = {
+    "create_job": Operation(
+        "Make a job. Prefer: wait=30 brings the result of a job that runs now in the same answer.", Scope.JOBS_WRITE,
+        {202: models.Job, 200: models.Job}, models.NewJob, is_once=True, may_wait=True,
+    ),
+    "list_jobs": Operation("Your jobs, newest first.", Scope.JOBS_READ, {200: models.JobList}, query=models.JobQuery),
+    "get_job": Operation("One job, with its result.", Scope.JOBS_READ, {200: models.Job}),
+    "get_result": Operation("The answer alone, as the profile's output says.", Scope.JOBS_READ, {200: TEXTS}),
+    "cancel_job": Operation("Withdraw a job that nobody has started.", Scope.JOBS_WRITE, {200: models.Job}),
+    "retry_job": Operation(
+        "Make a new job like this one.", Scope.JOBS_WRITE, {202: models.Job, 200: models.Job}, models.Retry,
+        needs_body=False, is_once=True, may_wait=True,
+    ),
+    "create_submission": Operation(
+        "Make many jobs, all or none.", Scope.JOBS_WRITE, {202: models.Submission}, models.NewSubmission,
+        query=models.SubmissionQuery, is_once=True,
+        other_bodies={JSONL: {"type": "string", "description": "the inputs of a job on each line; `profile` is in the "
+                              "query, and only there"}},
+    ),
+    "list_submissions": Operation(
+        "Your submissions, newest first.", Scope.JOBS_READ, {200: models.SubmissionList}, query=models.Page
+    ),
+    "get_submission": Operation("One submission, and how far it is.", Scope.JOBS_READ, {200: models.Submission}),
+    "get_results": Operation(
+        "What became of its jobs that have ended: one JobOutcome on each line.", Scope.JOBS_READ, {200: (JSONL,)}
+    ),
+    "create_documents": Operation(
+        "Upload PDFs, all or none.", Scope.DOCUMENTS_WRITE, {201: models.DocumentList, 200: models.DocumentList},
+        other_bodies={"multipart/form-data": _FILES}, is_once=True,
+    ),
+    "get_document": Operation("One document.", Scope.DOCUMENTS_WRITE, {200: models.Document}),
+    "delete_document": Operation("Delete a document that no unfinished job needs.", Scope.DOCUMENTS_WRITE, {204: None}),
+    "list_profiles": Operation("The job types, and what each wants to know.", Scope.JOBS_READ,
+                               {200: models.ProfileList}),
+    "get_usage": Operation(
+        "What you used, what it cost and what batches saved.", Scope.USAGE_READ, {200: models.UsageReport},
+        query=models.UsageQuery,
+    ),
+    "openapi": Operation("This API as an OpenAPI 3.1 document.", None, {200: (JSON,)}),
+}  # fmt: skip
 
 
-def _shown(job: Job) -> dict[str, Any]:
-    cost = reporting.job_cost(db.session(), job.id)
-    waits = waiting.why_waiting(db.session(), parts().settings, parts().profiles, job)
-    result = job.result
-    return {
-        "id": job.id, "profile": job.profile_id, "status": job.status, "executionMode": job.execution_mode,
-        "batchStrategy": job.batch_strategy, "inputs": job.inputs, "attempt": job.attempt,
-        "createdAt": job.created_at.isoformat(), "finishedAt": job.finished_at and job.finished_at.isoformat(),
-        "waiting": waits.sentence if waits else None,
-        "error": {"code": job.failure_code, "message": job.failure_message} if job.failure_message else None,
-        "result": result and {
-            "text": result.text, "model": result.model, "isCut": result.is_cut,
-            "usage": {"inputTokens": result.input_tokens, "cachedInputTokens": result.cached_input_tokens,
-                      "outputTokens": result.output_tokens, "reasoningTokens": result.reasoning_tokens},
-            "latency": {"providerMs": result.provider_ms, "queueMs": result.queue_ms, "totalMs": result.total_ms},
-        },
-        "costUsd": None if cost.amount is None else format(cost.amount.normalize(), "f"),
-    }  # fmt: skip
+@bp.before_request
+def _may_call() -> ResponseReturnValue | None:
+    """Deny first: whoever calls needs a living token, the call a row in OPERATIONS, and the token that row's scope."""
+    require_bearer_token()
+    operation = OPERATIONS.get((request.endpoint or "").removeprefix(f"{bp.name}."))
+    if operation is None:
+        return errors.reply(403, "This call is not open to anybody.")
+    if operation.scope and operation.scope not in g.scopes:
+        message = f"This token may not do that: it needs the scope {operation.scope}."
+        return errors.reply(403, message, code="wrong_scope", scope=operation.scope)
+    return None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_body(model: type[Model], *, needed: bool = True) -> Model:
+    """The JSON body. Raises InvalidInput; 400 or 415 for what is not JSON."""
+    if not needed and not request.get_data():
+        return model()
+    if not request.is_json:
+        raise UnsupportedMediaType(f"Send a body of {JSON}.")
+    try:
+        return model.model_validate(request.get_json())
+    except ValidationError as error:
+        raise InvalidInput(errors.faults_of(error), "The request body is not right.") from None
+    except RecursionError:
+        raise BadRequest("This JSON nests too deep.") from None
+
+
+def read_query(model: type[Model]) -> Model:
+    """The parameters of the address. Raises InvalidInput."""
+    given = {name: values[0] if len(values) == 1 else values for name, values in request.args.lists()}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InvalidInput(errors.faults_of(error), "A parameter of the address is not right.") from None
+
+
+def show(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(model.model_dump_json(by_alias=True), status, headers, content_type=JSON)
+
+
+Remember = Callable[[str], None]
+
+
+def once(content: bytes | Any, make: Callable[[Remember], str]) -> tuple[str, bool]:
+    """Make a thing, once for each Idempotency-Key: (`job:<id>`, was it made before).
+
+    `make` returns that name, and hands it on in the transaction that makes the thing. `content` is what was asked
+    for: the digest of a body, or JSON. Raises InvalidInput, ReusedKey, TakenKey and what `make` raises.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return make(lambda _: None), False
+    if not (key.isprintable() and key.isascii() and 1 <= len(key.strip()) <= MOST_KEY_LENGTH):
+        raise InvalidInput({"Idempotency-Key": f"Use 1 to {MOST_KEY_LENGTH} printable ASCII characters."})
+    if not isinstance(content, bytes):
+        try:
+            content = json.dumps(content, sort_keys=True).encode()
+        except RecursionError:
+            raise BadRequest("This JSON nests too deep.") from None
+    digest = hashlib.sha256(f"{request.method} {request.full_path}\n".encode() + content).hexdigest()
+    session, asked = db.session(), idempotency.Request(g.user.id, key, digest)
+    if found := idempotency.find(session, asked):
+        return found, True
+    try:
+        return make(lambda target: idempotency.remember(session, asked, target)), False
+    except SluiceError:  # of two at once the second may fail in many ways: its budget, too, is used by the first
+        session.rollback()
+        if found := idempotency.find(session, asked):
+            return found, True
+        raise
+
+
+def replay_header(is_replay: bool) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if is_replay else {}
+
+
+def id_of(target: str) -> int:
+    """`job:5` is 5."""
+    return int(target.partition(":")[2])

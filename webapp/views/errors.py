@@ -26,6 +26,9 @@ STATUS: dict[type[errors.SluiceError], int] = {
     errors.InsufficientJobs: 409,
     errors.OverBudget: 409,
     errors.StaleLease: 409,
+    errors.ReusedKey: 409,
+    errors.TakenKey: 409,
+    errors.NoResult: 409,
     errors.DocumentTooLarge: 413,
     errors.BadDocument: 422,
     errors.InvalidInput: 422,
@@ -34,6 +37,7 @@ STATUS: dict[type[errors.SluiceError], int] = {
 }
 CODES = {
     errors.InsufficientJobs: "insufficient_jobs", errors.StaleLease: "stale_lease", errors.OverBudget: "over_budget",
+    errors.ReusedKey: "reused_key", errors.TakenKey: "in_progress", errors.NoResult: "no_result",
 }  # fmt: skip
 TITLES = {
     400: "That request was not understood", 401: "Please sign in", 403: "Not for you", 404: "Nothing here",
@@ -41,6 +45,8 @@ TITLES = {
     419: "This page was open for too long", 422: "Something is not right", 429: "Too many requests",
     500: "Something broke on our side", 503: "Not available right now",
 }  # fmt: skip
+MOST_FAULTS = 100  # that one answer names
+KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 JSON_BLUEPRINTS = ("api", "internal", "health")
 
 
@@ -61,12 +67,20 @@ def _sluice_error(error: errors.SluiceError) -> ResponseReturnValue:
 
 
 def _validation_error(error: ValidationError) -> ResponseReturnValue:
-    """A JSON body that does not have the shape of its message."""
-    faults = {
-        ".".join(str(part) for part in item["loc"]) or "body": item["msg"]
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
-    }
-    return reply(422, "The request body is not right.", errors=faults)
+    """A JSON body that does not have the shape of its message; of the API, which reads its own, an answer of ours."""
+    if request.blueprint == "api":
+        return _crash(error)
+    return reply(422, "The request body is not right.", errors=faults_of(error))
+
+
+def faults_of(error: ValidationError) -> dict[str, str]:
+    """{field: what is wrong with it}; inside of a field it is a JSON pointer."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    return {_name_of(item["loc"]): item["msg"].removeprefix("Value error, ") for item in items[:MOST_FAULTS]}
+
+
+def _name_of(location: tuple[int | str, ...]) -> str:
+    return "/".join(["", *map(str, location)]) if len(location) > 1 else str(location[0]) if location else "body"
 
 
 def _csrf_error(error: CSRFError) -> ResponseReturnValue:
@@ -80,8 +94,9 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code == 413:
         message = f"At most {parts().settings.max_upload_mb} MB can be sent at once. Nothing was stored."
     response = make_response(reply(error.code, message))
-    if retry_after := getattr(error, "retry_after", None):
-        response.headers["Retry-After"] = str(retry_after)
+    for name, value in error.get_headers():
+        if name in KEPT_HEADERS:
+            response.headers[name] = value
     return response
 
 

@@ -13,6 +13,7 @@ from wtforms import (
     BooleanField,
     EmailField,
     Field,
+    FileField,
     HiddenField,
     MultipleFileField,
     PasswordField,
@@ -26,8 +27,12 @@ from wtforms import (
 )
 
 from webapp.domain import fields
-from webapp.domain.profiles import Profile
+from webapp.domain.errors import InvalidInput
+from webapp.domain.profiles import RESERVED_KEYS, Profile
 from webapp.parts import parts
+
+ROWS_KEY = "rows-file"  # the file of rows; no field of a profile has such a key
+ROWS_HELP = "CSV with the fields in its first line, or JSONL with an object in each. Each row becomes a job."
 
 
 class LoginForm(FlaskForm):
@@ -64,6 +69,19 @@ class RunForm(FlaskForm):
         """The documents that were stored already, for an estimate, by field key."""
         return {field.key: _ids(kept_key(field)) for field in profile.document_fields}
 
+    @property
+    def is_for_rows(self) -> bool:
+        """Does it make a run of each row of a file? What is filled in then holds for rows that do not say."""
+        return ROWS_KEY in self._fields
+
+    @property
+    def rows_file(self) -> Any:
+        """The upload. Raises InvalidInput when none was chosen."""
+        file = self[ROWS_KEY].data
+        if not getattr(file, "filename", ""):
+            raise InvalidInput({ROWS_KEY: "Choose a CSV or JSONL file."})
+        return file
+
     def show_errors(self, errors: Mapping[str, str]) -> list[str]:
         """Put each message on its field; returns those that belong to no field."""
         for key, message in errors.items():
@@ -72,17 +90,20 @@ class RunForm(FlaskForm):
         return [message for key, message in errors.items() if key not in self._fields]
 
 
-def run_form(profile: Profile, values: Mapping[str, Any] | None = None) -> RunForm:
-    """The form of a profile, filled with `values` (default: the fields' defaults)."""
+def run_form(profile: Profile, values: Mapping[str, Any] | None = None, *, for_rows: bool = False) -> RunForm:
+    """The form of a profile, filled with `values` (default: the fields' defaults); `for_rows`, with a file of rows."""
     drawn = {field.key: _draw(field) for field in profile.fields}
     drawn |= {
         as_file_key(field): BooleanField("Send the file itself", description="For scans: the model reads the pages.")
         for field in profile.document_fields
         if field.allow_file
     }
+    if for_rows:
+        limits = {"accept": ".csv,.jsonl,.ndjson", "data-max-bytes": parts().settings.max_upload_mb * 2**20}
+        drawn[ROWS_KEY] = FileField("File of rows", description=ROWS_HELP, render_kw=limits)
     form: RunForm = type("ProfileForm", (RunForm,), drawn)(data=values)
     for field in profile.fields:
-        form[field.key].flags.required = field.required
+        form[field.key].flags.required = field.required and (not for_rows or field.key in RESERVED_KEYS)
     return form
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, flash, request, url_for
+from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
-from webapp.domain.errors import InvalidInput, OverBudget, PlannedProfile
+from webapp.domain.errors import InvalidInput, InvalidRows, NotFound, OverBudget, PlannedProfile
 from webapp.domain.profiles import Profile
+from webapp.domain.rows import Row, example_csv, read_rows
 from webapp.extensions import db
-from webapp.models import Document
 from webapp.parts import parts
-from webapp.services import budgets, dispatch, documents, estimates, jobs, shutdowns
+from webapp.services import budgets, dispatch, documents, estimates, jobs, shutdowns, submissions
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
-from webapp.views.forms import RunForm, as_file_key, run_form
+from webapp.views import uploads
+from webapp.views.forms import ROWS_KEY, RunForm, kept_key, run_form
 from webapp.views.htmx import go_to, reply
+from webapp.views.prefill import fill_in
 
 bp = Blueprint("runs", __name__, url_prefix="/jobs")
 MOST_RUNS = 500  # in one form: each is rendered in the request that asks for it
@@ -33,60 +35,131 @@ def _signed_in() -> None:
 
 @bp.get("/new")
 def new() -> ResponseReturnValue:
+    """An empty form; with `rows` for a file of rows, with `from` as for a job of the user that was run before."""
+    if "from" in request.args:
+        return _again(request.args.get("from", 0, type=int))
     profile = _chosen_profile(request.args.get("profile"))
-    return reply("jobs/new.html", "jobs/_form.html", **_form_context(profile, run_form(profile)))
+    form = run_form(profile, for_rows="rows" in request.args and not profile.document_fields)
+    return reply("jobs/new.html", "jobs/_form.html", **_form_context(profile, form))
+
+
+@bp.get("/new/rows.csv")
+def rows_template() -> ResponseReturnValue:
+    """A file of rows to fill in."""
+    profile = _chosen_profile(request.args.get("profile"))
+    if profile.document_fields:
+        raise NotFound("A profile with documents takes no rows: choose several files instead.")
+    name = f"attachment; filename={profile.id}-rows.csv"
+    return Response(example_csv(profile), content_type="text/csv; charset=utf-8",
+                    headers={"Content-Disposition": name})  # fmt: skip
 
 
 @bp.post("/new")
 def create() -> ResponseReturnValue:
-    profile = parts().profiles.get(request.form.get("profile", ""))
-    form = run_form(profile)
+    profile, form = _sent_form()
     kept = form.kept(profile)
     try:
-        job_ids = _create_jobs(profile, form, kept)
+        return go_to(_submit_rows(profile, form) if form.is_for_rows else _submit_runs(profile, form, kept))
     except InvalidInput as error:
-        return _form_again(profile, form, kept, error.errors or {"": error.message}, 422)
+        return _form_again(profile, form, kept, error, 422)
     except (PlannedProfile, OverBudget) as error:
-        return _form_again(profile, form, kept, {"": error.message}, 409)
-    if len(job_ids) == 1:
-        return go_to(url_for("jobs.detail", job_id=job_ids[0]))
-    flash(f"{len(job_ids)} jobs were made.", "success")
-    return go_to(url_for("jobs.index"))
+        return _form_again(profile, form, kept, InvalidInput({"": error.message}), 409)
 
 
 @bp.post("/estimate")
 def estimate() -> ResponseReturnValue:
-    """What these runs would take and cost; their files are stored, so that submitting does not send them again."""
-    profile = parts().profiles.get(request.form.get("profile", ""))
-    form = run_form(profile)
-    kept, faults = _keep_uploads(profile, form)
+    """What these runs would take and cost; their files are stored, so that submitting does not send them again.
+
+    A file of rows is not: it is read twice, and sent twice.
+    """
+    profile, form = _sent_form()
+    kept = form.kept(profile)
+    faults = [one for said in uploads.keep_uploads(profile, form, kept).values() for one in said]
     context = _form_context(profile, form) | _estimate_context(profile, form, kept)
     # What is wrong with the stored files, or with all of it, is not mended by filling in the form.
-    faults += [said for key, said in context["unclear"].items() if key == "" or kept.get(key)]
+    faults += [said for key, said in context["unclear"].items() if key in ("", ROWS_KEY) or kept.get(key)]
     return reply("jobs/new.html", "jobs/_estimate.html", **context | {"faults": faults})
 
 
-def _create_jobs(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> list[int]:
-    """Check everything first, then store the documents, then the jobs: one job for each file.
+@bp.post("/documents")
+def add_documents() -> ResponseReturnValue:
+    """Store files for a document field of a form that is being filled in; the answer is a row for each, in order."""
+    profile, form = _sent_form()
+    field = profile.field(request.form.get("field", ""))
+    files = [file for file in request.files.getlist("file") if file.filename]
+    if field not in profile.document_fields or not 0 < len(files) <= uploads.FILES_AT_ONCE:
+        raise NotFound("There is no such document field, or no file, or too many of them.")
+    rows = uploads.store_each([uploads.upload_of(profile, form, field.key, file) for file in files])
+    status = 201 if any(row.document for row in rows) else 422
+    return render_template("jobs/_files.html", rows=rows, kept=kept_key(field)), status
+
+
+def _sent_form() -> tuple[Profile, RunForm]:
+    """Raises UnknownProfile."""
+    profile = parts().profiles.get(request.form.get("profile", ""))
+    return profile, run_form(profile, for_rows="for-rows" in request.form and not profile.document_fields)
+
+
+def _again(job_id: int) -> ResponseReturnValue:
+    """The form as it was filled in for a job of the user. Raises NotFound, UnknownProfile."""
+    job = jobs.get_job(db.session(), job_id, user_id=current_user.id)
+    profile = parts().profiles.get(job.profile_id)
+    filled = fill_in(profile, job)
+    form = run_form(profile, filled.values)
+    kept = {field.key: filled.kept.get(field.key, []) for field in profile.document_fields}
+    context = _form_context(profile, form) | _estimate_context(profile, form, kept)
+    return reply("jobs/new.html", "jobs/_form.html", **context | {"retry_of": job_id, "lost": filled.lost})
+
+
+def _retry_of(profile: Profile) -> int | None:
+    """The job of the user that this form repeats. Raises NotFound."""
+    job_id = request.form.get("retry-of", type=int)
+    if job_id is None:
+        return None
+    job = jobs.get_job(db.session(), job_id, user_id=current_user.id)
+    return job.id if job.profile_id == profile.id else None
+
+
+def _submit_runs(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> str:
+    """Check everything first, then store the documents, then the jobs: one for each file. Returns where they are.
 
     What is stored is in `kept` from then on, whatever becomes of the jobs.
     """
-    settings, user = parts().settings, current_user._get_current_object()
-    values, uploads = form.values(profile), form.uploads(profile)
-    _check(profile, values, uploads, kept)
-    if faults := _store_as_wished(profile, form, kept):
-        raise InvalidInput(faults)
-    found = _add_documents(_uploads(profile, form, uploads))
-    ids = iter([document.id for document in found])
-    for key, files in uploads.items():
-        kept[key] += islice(ids, len(files))
-    job_ids = jobs.create_jobs(
-        db.session(), settings, parts().profiles, parts().prices, user=user, profile_id=profile.id,
-        runs=_runs(values, kept),
+    settings, user, session = parts().settings, current_user._get_current_object(), db.session()
+    values = form.values(profile)
+    _check(profile, values, form.uploads(profile), kept)
+    retry_of = _retry_of(profile)
+    if faults := uploads.keep_uploads(profile, form, kept):
+        raise InvalidInput({key: " ".join(said) for key, said in faults.items()})
+    runs = _runs(values, kept)
+    if len(runs) > 1:  # the heartbeat's to dispatch: nobody waits here for n8n to take them one by one
+        made = submissions.submit(
+            session, settings, parts().profiles, parts().prices, user=user, profile_id=profile.id, runs=runs,
+            source="form", name=f"{len(runs)} documents",
+        )  # fmt: skip
+        return url_for("submissions.detail", submission_id=made.id)
+    [job_id] = jobs.create_jobs(
+        session, settings, parts().profiles, parts().prices, user=user, profile_id=profile.id, runs=runs,
+        retry_of=retry_of,
     )  # fmt: skip
-    if len(job_ids) == 1:  # many are the heartbeat's: nobody waits here for n8n to take them one by one
-        dispatch.dispatch_due(db.session(), settings, parts().profiles, parts().n8n, only=job_ids)
-    return job_ids
+    dispatch.dispatch_due(session, settings, parts().profiles, parts().n8n, only=[job_id])
+    return url_for("jobs.detail", job_id=job_id)
+
+
+def _submit_rows(profile: Profile, form: RunForm) -> str:
+    """Make a job of each row of the file; returns the address of their submission."""
+    file = form.rows_file
+    made = submissions.submit_rows(
+        db.session(), parts().settings, parts().profiles, parts().prices, user=current_user._get_current_object(),
+        profile_id=profile.id, rows=_rows(profile, file), common=form.values(profile), source="rows",
+        name=documents.shown_name(file.filename),
+    )  # fmt: skip
+    return url_for("submissions.detail", submission_id=made.id)
+
+
+def _rows(profile: Profile, file: Any) -> Iterator[Row]:
+    file.stream.seek(0)
+    return read_rows(file.stream, file.filename, profile, parts().settings.zone)
 
 
 def _runs(values: dict[str, Any], stored: dict[str, list[int]]) -> list[dict[str, Any]]:
@@ -97,75 +170,12 @@ def _runs(values: dict[str, Any], stored: dict[str, list[int]]) -> list[dict[str
     return [values | single | {many: id_} for id_ in stored[many]] if many else [values | single]
 
 
-def _keep_uploads(profile: Profile, form: RunForm) -> tuple[dict[str, list[int]], list[str]]:
-    """Store each file that can be used, so that it is sent only once; (ids by field key, what is wrong with others)."""
-    uploads, kept = form.uploads(profile), form.kept(profile)
-    faults = list(_store_as_wished(profile, form, kept).values())
-    for upload in _uploads(profile, form, uploads):
-        try:
-            [document] = _add_documents([upload])
-            kept[upload.field].append(document.id)
-        except InvalidInput as error:
-            faults.extend(error.errors.values())
-    return kept, faults
-
-
-def _store_as_wished(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> dict[str, str]:
-    """Store those once more whose box "Send the file itself" was changed after they were stored.
-
-    Changes `kept`; returns, by field key, what is wrong with those that cannot be had that way: they are taken out.
-    """
-    session = db.session()
-    faults: dict[str, str] = {}
-    for field in profile.document_fields:
-        if not field.allow_file or not kept[field.key]:
-            continue
-        as_file = bool(form[as_file_key(field)].data)
-        found = documents.documents_of(session, current_user.id, kept[field.key])
-        others = [(one.id, one.filename, one.storage_key) for one in found.values()
-                  if bool(one.provider_file_id) != as_file]  # fmt: skip
-        session.rollback()
-        for old_id, filename, storage_key in others:
-            place = kept[field.key].index(old_id)
-            try:
-                with parts().storage.open(storage_key) as stream:
-                    upload = documents.Upload(field.key, filename, stream, allow_file=True, as_file=as_file)
-                    [new] = _add_documents([upload])
-                kept[field.key][place] = new.id
-            except InvalidInput as error:
-                faults[field.key] = " ".join(filter(None, (faults.get(field.key), *error.errors.values())))
-                del kept[field.key][place]
-            except FileNotFoundError:
-                faults[field.key] = f"{filename} is not in the store any more: choose it again."
-                del kept[field.key][place]
-    return faults
-
-
-def _add_documents(uploads: list[documents.Upload]) -> list[Document]:
-    return documents.add_documents(
-        db.session(), parts().storage, parts().pdf, parts().files, user_id=current_user.id, uploads=uploads,
-        max_bytes=parts().settings.max_upload_mb * 2**20,
-    )  # fmt: skip
-
-
-def _uploads(profile: Profile, form: RunForm, uploads: dict[str, list[Any]]) -> list[documents.Upload]:
-    """The files of all document fields, in the order of the fields."""
-    return [
-        documents.Upload(
-            field.key, file.filename, file.stream, allow_file=field.allow_file,
-            as_file=field.allow_file and form[as_file_key(field)].data,
-        )
-        for field in profile.document_fields
-        for file in uploads[field.key]
-    ]  # fmt: skip
-
-
 def _check(
-    profile: Profile, values: dict[str, Any], uploads: dict[str, list[Any]], kept: dict[str, list[int]]
+    profile: Profile, values: dict[str, Any], sent: dict[str, list[Any]], kept: dict[str, list[int]]
 ) -> None:  # fmt: skip
     """Refuse what is wrong with the fields before any file is read. Raises PlannedProfile or InvalidInput."""
     parts().profiles.runnable(profile.id)
-    counts = {key: len(files) + len(kept[key]) for key, files in uploads.items()}
+    counts = {key: len(files) + len(kept[key]) for key, files in sent.items()}
     several = [key for key, count in counts.items() if count > 1]
     if len(several) > 1:
         raise InvalidInput({several[1]: "Only one of the document fields can take several files at once."})
@@ -191,7 +201,9 @@ def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = 
     session = db.session()
     return {
         "profile": profile, "profiles": list(parts().profiles), "form": form, "messages": messages or [],
-        "max_upload_mb": parts().settings.max_upload_mb, "faults": [], "kept": {}, "forecast": None, "unclear": {},
+        "max_upload_mb": parts().settings.max_upload_mb, "max_rows": parts().settings.max_rows,
+        "most_runs": MOST_RUNS, "faults": [], "kept": {}, "forecast": None, "unclear": {}, "wrong_rows": None,
+        "retry_of": request.form.get("retry-of", type=int), "lost": [],
         "calibration": estimates.calibrate(session, profile.id),
         "budgets": budgets.budgets_of(session, user_id=current_user.id, profile_id=profile.id),
         "shutdowns": shutdowns.shutdowns(session, parts().settings, parts().prices, [profile]),
@@ -201,14 +213,11 @@ def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = 
 def _estimate_context(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> dict[str, Any]:
     """The forecast, or what has to be filled in before there is one, and the stored documents by field key."""
     session, user = db.session(), current_user._get_current_object()
-    forecast, unclear = None, {}
+    context: dict[str, Any] = {"forecast": None, "unclear": {}}
     try:
-        forecast = estimates.forecast(
-            session, parts().settings, parts().prices, parts().profiles, user=user, profile=profile,
-            runs=_runs(form.values(profile), kept),
-        )  # fmt: skip
+        context["forecast"] = _forecast(profile, form, kept)
     except InvalidInput as error:
-        unclear = error.errors or {"": error.message}
+        context |= _said(profile, form, error)
     every = [id_ for ids in kept.values() for id_ in ids]
     found = documents.documents_of(session, user.id, every)
     for document in found.values():
@@ -216,12 +225,47 @@ def _estimate_context(profile: Profile, form: RunForm, kept: dict[str, list[int]
     shown = {key: [found[id_] for id_ in ids if id_ in found] for key, ids in kept.items()}
     show = shown_in(parts().settings, clock(session))
     session.rollback()  # nobody's retention waits for a person who thinks
-    return {"forecast": forecast, "unclear": unclear, "kept": shown, "show": show}
+    return context | {"kept": shown, "show": show}
+
+
+def _forecast(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> estimates.Forecast | None:
+    """None for a file of rows that was not chosen yet. Raises InvalidInput."""
+    session, user = db.session(), current_user._get_current_object()
+    if not form.is_for_rows:
+        return estimates.forecast(
+            session, parts().settings, parts().prices, parts().profiles, user=user, profile=profile,
+            runs=_runs(form.values(profile), kept),
+        )  # fmt: skip
+    if not getattr(form[ROWS_KEY].data, "filename", ""):
+        return None
+    return submissions.forecast_rows(
+        session, parts().settings, parts().profiles, parts().prices, user=user, profile=profile,
+        rows=_rows(profile, form.rows_file), common=form.values(profile),
+    )  # fmt: skip
+
+
+def _said(profile: Profile, form: RunForm, error: InvalidInput) -> dict[str, Any]:
+    """What the page says of it: `unclear` by field key, or the rows that are wrong."""
+    if form.is_for_rows and isinstance(error, InvalidRows):
+        return {"wrong_rows": list(_wrong_rows(profile, error))}
+    errors = error.errors or {"": error.message}
+    return {"unclear": {ROWS_KEY if key == "rows" and form.is_for_rows else key: said for key, said in errors.items()}}
+
+
+def _wrong_rows(profile: Profile, error: InvalidRows) -> Iterator[tuple[int, str, str]]:
+    """(line, the field's label or "", what is wrong)"""
+    for line, fault in sorted(error.rows.items())[: estimates.MOST_FAULTS]:
+        for key, said in (fault.errors or {"": fault.message}).items():
+            field = profile.field(key)
+            yield line, field.title if field else key, said
 
 
 def _form_again(
-    profile: Profile, form: RunForm, kept: dict[str, list[int]], errors: dict[str, str], status: int
+    profile: Profile, form: RunForm, kept: dict[str, list[int]], error: InvalidInput, status: int
 ) -> ResponseReturnValue:
-    messages = form.show_errors(errors)
-    context = _form_context(profile, form, messages) | _estimate_context(profile, form, kept)
-    return reply("jobs/new.html", "jobs/_form.html", status, **context)
+    said = _said(profile, form, error)
+    messages = form.show_errors(said.get("unclear", {}))
+    context = _form_context(profile, form, messages)
+    if not form.is_for_rows:
+        said = _estimate_context(profile, form, kept)
+    return reply("jobs/new.html", "jobs/_form.html", status, **context | said)
