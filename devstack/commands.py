@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +61,7 @@ def supervise(stack: Stack) -> int:
 
 def test(_: Layout, arguments: argparse.Namespace) -> int:
     """All stages with their times; or, with arguments, one pytest with them."""
+    os.environ["PATH"] = _path(os.environ)  # some tests ask programs of the virtual environment
     if arguments.rest:
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments.rest])  # noqa: S606
     codes, report = [], []
@@ -140,8 +141,13 @@ def install(_: Layout, __: argparse.Namespace) -> int:
     return 0
 
 
+def _path(env: Mapping[str, str]) -> str:
+    """The programs of the virtual environment, before all others."""
+    return f"{Path(sys.executable).parent}:{env.get('PATH', os.defpath)}"
+
+
 def _become(command: list[str], env: dict[str, str]) -> NoReturn:
-    env["PATH"] = f"{Path(sys.executable).parent}:{env.get('PATH', os.defpath)}"
+    env["PATH"] = _path(env)
     os.chdir(CHECKOUT)
     try:
         os.execvpe(command[0], command, env)  # noqa: S606
