@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_document, make_job, make_user
+from tests.factories import PASSWORD, make_document, make_job, make_submission, make_user
 from tests.fakes import FakeProviderFiles
 from webapp.config import ROOT
 from webapp.domain.profiles import parse_profile
@@ -176,3 +176,13 @@ def test_a_file_for_no_field_is_refused(alice: FlaskClient, session: Session) ->
     assert alice.post("/jobs/documents", data={"profile": "pdf_summary", "field": "document"}).status_code == 404
     make_document(session, session.get_one(User, 1))
     assert session.scalar(select(func.count()).select_from(Document)) == 1
+
+
+def test_a_job_page_leads_to_the_filled_form_and_to_its_submission(
+    alice: FlaskClient, session: Session, parts: Parts, user: User
+) -> None:
+    made = make_submission(session, parts, user)
+    job_id = session.scalars(select(Job.id).order_by(Job.id).limit(1)).one()
+    page = alice.get(f"/jobs/{job_id}").get_data(as_text=True)
+    assert f'href="/jobs/new?from={job_id}"' in page
+    assert f'href="/submissions/{made.id}"' in page
