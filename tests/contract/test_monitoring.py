@@ -93,7 +93,8 @@ def test_the_runbook_links_to_sections_that_it_has() -> None:
 @pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", RUNBOOK, re.DOTALL))
 def test_the_runbook_s_queries_run(session: Session, query: str) -> None:
     for statement in filter(str.strip, query.split(";")):
-        session.connection().exec_driver_sql(statement)
+        found = session.connection().exec_driver_sql(statement)
+        assert found.returns_rows, f"a runbook looks and changes nothing: {statement}"
 
 
 def test_the_alerts_read_what_the_heartbeat_logs(

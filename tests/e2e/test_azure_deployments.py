@@ -98,6 +98,7 @@ def test_a_create_that_the_quota_refuses_says_so_and_comes_through_when_there_is
     stack.move_clock(600)
     for job_id in jobs:
         person.await_status(job_id)
+    assert all(person.result(job_id) for job_id in jobs)
     windows = database.execute("SELECT count(DISTINCT window_id) FROM batch_items WHERE job_id = ANY(%s)", (jobs,))
     assert windows.fetchone() == (1,)
 

@@ -48,8 +48,10 @@ def test_a_batch_that_was_made_after_the_backup_is_adopted_not_bought_again(sess
 
 
 def test_without_that_the_same_window_would_make_a_second_batch(session: Session, parts: Parts) -> None:
-    make_uploaded_window(session, parts)
-    take_lease(session, parts, Step.CREATE)
+    window = make_uploaded_window(session, parts)
+    lease = windows.lease_due_window(session, parts.settings)
+    assert lease is not None
+    assert (lease.window.id, lease.step) == (window.id, Step.CREATE)
 
 
 def test_a_window_that_may_have_been_bought_with_a_file_that_no_row_knows_gives_its_jobs_back(

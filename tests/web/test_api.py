@@ -15,18 +15,6 @@ from webapp.parts import Parts
 from webapp.services import accounts
 
 
-@pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
-
-
-@pytest.fixture
-def api(client: FlaskClient, session: Session, alice: User) -> FlaskClient:
-    """A client that sends Alice's token."""
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {accounts.create_token(session, alice, 'tests')}"
-    return client
-
-
 def test_a_job_is_created_and_dispatched(api: FlaskClient, session: Session, alice: User, n8n: FakeN8n) -> None:
     inputs = {"document": make_document(session, alice).id, "executionMode": "sync"}
     answer = api.post("/api/v1/jobs", json={"profile": "pdf_summary", "inputs": inputs})

@@ -14,18 +14,7 @@ from tests.conftest import DATA
 from tests.factories import make_document, make_job, make_user
 from webapp.models import Document, Job, User
 from webapp.parts import Parts
-from webapp.services import accounts, jobs, retention
-
-
-@pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
-
-
-@pytest.fixture
-def api(client: FlaskClient, session: Session, alice: User) -> FlaskClient:
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {accounts.create_token(session, alice, 'tests')}"
-    return client
+from webapp.services import jobs, retention
 
 
 def upload(api: FlaskClient, *names: str, key: str | None = None, **form: str) -> Any:

@@ -26,11 +26,6 @@ SEVERAL = 20
 
 
 @pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
-
-
-@pytest.fixture
 def header(session: Session, alice: User) -> dict[str, str]:
     return {"Authorization": f"Bearer {accounts.create_token(session, alice, 'tests')}", "Idempotency-Key": "key 1"}
 

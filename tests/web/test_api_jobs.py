@@ -27,17 +27,6 @@ TEXT = {"profile": "text_classification", "inputs": {"text": "All went well."}}
 GOOD = '{"label": "good", "confidence": 0.9, "reason": "It says so."}'
 
 
-@pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
-
-
-@pytest.fixture
-def api(client: FlaskClient, session: Session, alice: User) -> FlaskClient:
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {accounts.create_token(session, alice, 'tests')}"
-    return client
-
-
 def finish(session: Session, parts: Parts, job_id: int, text: str = GOOD) -> None:
     """n8n starts the job and brings an answer."""
     dispatch.start_attempt(session, parts.settings, job_id=job_id, attempt=1, execution_id="7")

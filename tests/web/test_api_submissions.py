@@ -13,23 +13,12 @@ from sqlalchemy.orm import Session
 from tests.factories import make_user
 from tests.web.test_api_jobs import GOOD, fail, finish
 from webapp.extensions import db
-from webapp.models import Job, User
+from webapp.models import Job
 from webapp.parts import Parts
 from webapp.services import accounts, job_lists
 
 MANY = {"profile": "text_classification", "common": {"labels": "up, down"},
         "jobs": [{"text": "It rose."}, {"text": "It fell.", "labels": "a, b"}]}  # fmt: skip
-
-
-@pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
-
-
-@pytest.fixture
-def api(client: FlaskClient, session: Session, alice: User) -> FlaskClient:
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {accounts.create_token(session, alice, 'tests')}"
-    return client
 
 
 def send_lines(api: FlaskClient, *lines: str, query: str = "profile=text_classification", **headers: str):  # type: ignore[no-untyped-def]

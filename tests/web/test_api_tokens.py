@@ -10,7 +10,6 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tests.factories import make_user
 from webapp.domain.errors import InvalidInput
 from webapp.domain.scopes import Scope
 from webapp.models import ApiToken, User
@@ -18,11 +17,6 @@ from webapp.services import accounts
 from webapp.services.clock import move_clock
 from webapp.views import api as api_module
 from webapp.views.api import OPERATIONS
-
-
-@pytest.fixture
-def alice(session: Session) -> User:
-    return make_user(session)
 
 
 def bearer(session: Session, user: User, *scopes: Scope, days: int | None = None) -> dict[str, str]:

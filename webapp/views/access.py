@@ -6,7 +6,7 @@ import hmac
 from urllib.parse import urlsplit
 
 from flask import abort, g, request
-from flask_login import current_user
+from flask_login import current_user, login_required
 from structlog.contextvars import bind_contextvars
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
@@ -21,6 +21,11 @@ from webapp.services import accounts, jobs
 def job_or_404(job_id: int, user: User) -> Job:
     """The user's own job; an admin sees every job. Raises NotFound."""
     return jobs.get_job(db.session(), job_id, user_id=None if user.is_admin else user.id)
+
+
+@login_required
+def require_sign_in() -> None:
+    """A `before_request` for pages of people who are signed in: everyone else is asked to."""
 
 
 def require_admin() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
 
 from webapp.domain.errors import InvalidInput, NotFound
 from webapp.domain.scopes import SENTENCES, Scope
@@ -15,17 +15,13 @@ from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import accounts, budgets
 from webapp.services.clock import clock
+from webapp.views.access import require_sign_in
 from webapp.views.htmx import go_to
 
 TOKEN_LIVES = {str(days or "never"): days for days in accounts.TOKEN_DAYS}
 NO_CHOICE = 0  # is none of them
 bp = Blueprint("account", __name__, url_prefix="/account")
-
-
-@bp.before_request
-@login_required
-def _signed_in() -> None:
-    pass
+bp.before_request(require_sign_in)
 
 
 @bp.get("")

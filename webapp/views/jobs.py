@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
 from sqlalchemy.orm import defer
 
 from webapp.domain.fields import title_of
@@ -20,13 +20,8 @@ from webapp.views import access
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+bp.before_request(access.require_sign_in)
 POLL_SECONDS = {ExecutionMode.SYNC: 1, ExecutionMode.BATCH: 5}
-
-
-@bp.before_request
-@login_required
-def _signed_in() -> None:
-    pass
 
 
 @bp.get("")

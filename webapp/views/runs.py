@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
 
 from webapp.domain.errors import InvalidInput, InvalidRows, NotFound, OverBudget, PlannedProfile
 from webapp.domain.profiles import Profile
@@ -18,19 +18,15 @@ from webapp.services import budgets, dispatch, documents, estimates, jobs, shutd
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
 from webapp.views import uploads
+from webapp.views.access import require_sign_in
 from webapp.views.forms import ROWS_KEY, RunForm, kept_key, run_form
 from webapp.views.htmx import go_to, reply
 from webapp.views.prefill import fill_in
 
 bp = Blueprint("runs", __name__, url_prefix="/jobs")
+bp.before_request(require_sign_in)
 MOST_RUNS = 500  # in one form: each is rendered in the request that asks for it
 PLACEHOLDER_ID = 1  # stands for a document that is checked before it is stored
-
-
-@bp.before_request
-@login_required
-def _signed_in() -> None:
-    pass
 
 
 @bp.get("/new")

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, flash, request, send_file, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
 
 from webapp.domain.errors import NotFound
 from webapp.domain.states import JobStatus
@@ -16,20 +16,16 @@ from webapp.extensions import db
 from webapp.models import ProfileVersion, User
 from webapp.parts import parts
 from webapp.services import submission_exports, submissions, waiting
+from webapp.views.access import require_sign_in
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("submissions", __name__, url_prefix="/submissions")
+bp.before_request(require_sign_in)
 POLL_SECONDS = 5
 EXPORTS = {
     "csv": (submission_exports.write_csv, "text/csv"),
     "jsonl": (submission_exports.write_jsonl, "application/x-ndjson"),
 }
-
-
-@bp.before_request
-@login_required
-def _signed_in() -> None:
-    pass
 
 
 @bp.get("")
