@@ -50,6 +50,11 @@ def _refusal(fault: Fault, answer: Answer) -> Answer:
     return answer
 
 
+def _other_text(fault: Fault, answer: Answer) -> Answer:
+    _set_text(answer.body, fault["text"])
+    return answer
+
+
 def _incomplete(fault: Fault, answer: Answer) -> Answer:
     _set_text(answer.body, text_of(answer.body)[: len(text_of(answer.body)) // 2])
     if _is_chat(answer):
@@ -135,6 +140,7 @@ def _once_more(text: str) -> str:
 _KINDS = {
     "line_error": _line_error,
     "failed_body": _failed_body,
+    "other_text": _other_text,
     "incomplete": _incomplete,
     "invalid_structured_output": _invalid_structured_output,
     "refusal": _refusal,

@@ -95,6 +95,7 @@ KINDS = {
     "drop_after": Kind("http"),
     # Instead of a good answer.
     "refusal": Kind("answer", {"text": _text(default="I'm sorry, but I can't help with that.")}),
+    "other_text": Kind("answer", {"text": _text(is_required=True)}),
     "incomplete": Kind("answer", {"reason": _choice("max_output_tokens", "content_filter")}),
     "failed_body": Kind("answer", {"code": _text(default="server_error"), "message": _text(default="It failed.")}),
     "invalid_structured_output": Kind("answer"),

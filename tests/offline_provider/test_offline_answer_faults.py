@@ -29,6 +29,12 @@ def test_refusal_takes_the_place_of_the_text(wild):
     assert (message.content, message.refusal) == (None, "No.")
 
 
+def test_other_text_takes_the_place_of_the_text(wild):
+    wild.fault("other_text", text="<b>Hello</b>")
+    assert _ask(wild).output_text == "<b>Hello</b>"
+    assert _chat(wild).choices[0].message.content == "<b>Hello</b>"
+
+
 def test_incomplete_answer_says_why(wild):
     wild.fault("incomplete", reason="content_filter", times=1)
     wild.fault("incomplete")
