@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from webapp.domain.answers import Answer, read_answer, storable, transport_error
+from webapp.domain.json_text import read_json
 from webapp.domain.states import ItemOutcome
 
 NOT_RUN = {"batch_expired": ItemOutcome.EXPIRED, "batch_cancelled": ItemOutcome.RELEASED}
@@ -34,7 +35,7 @@ class Line:
 def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
     """Read one JSONL line (or an item given inline); None when it is not a line at all."""
     try:
-        return _read(json.loads(data) if isinstance(data, bytes) else data)
+        return _read(read_json(data) if isinstance(data, bytes) else data)
     except (ValueError, RecursionError):  # what can just be read may be nested too deeply to be written
         return None
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from jsonschema import Draft202012Validator
-
 from webapp.domain.answers import Answer
+from webapp.domain.json_text import read_json
 from webapp.domain.profiles import Output
 
 
@@ -23,11 +21,11 @@ def output_fault(output: Output, answer: Answer) -> Answer:
 
 def _json_fault(text: str, output: Output) -> str | None:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = read_json(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return f"is not valid JSON ({error})"
     try:
-        fault = next(Draft202012Validator(output.schema_ or {}).iter_errors(value), None)
+        fault = next(output.validator.iter_errors(value), None)
     except Exception as error:  # a schema that cannot be followed, or an answer that nests without end
         return f"cannot be checked against its schema ({type(error).__name__})"
     return f"does not fit its schema ({fault.message[:200]})" if fault else None

@@ -63,6 +63,10 @@ class Output(Part):
             raise ValueError(f"is not a JSON Schema: {error.message}") from error
         return schema
 
+    @cached_property
+    def validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self.schema_ or {})
+
 
 class Batch(Part):
     max_batch_size: Annotated[int, Field(ge=1, le=50_000)] | None = None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -36,11 +36,13 @@ from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobResult, Pro
 from webapp.services import ledger, lifecycle
 from webapp.services.batch_files import LeaseKeeper
 from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
+from webapp.services.bulk import copy_rows, insert_new
 from webapp.services.clock import clock
 from webapp.services.ingest import milliseconds, result_row
 from webapp.services.windows import hold_lease, postpone_step
 
-CHUNK_LINES = 1000
+CHUNK_LINES = 2000
+NEW_ANSWER = ("job_id", "attempt", "answer_key", "status_code", "request_id", "raw", "received_at")
 
 
 def ingest_window(
@@ -95,11 +97,20 @@ def _download(
 
 
 def _apply_lines(run: Ingest, lines: Iterator[Line | None], keeper: LeaseKeeper) -> None:
-    while chunk := list(islice(lines, CHUNK_LINES)):
+    for chunk in _read_ahead(lines):
         run.lines += len(chunk)
         run.strange += ["a line that cannot be read"] * chunk.count(None)
         _apply_chunk(run, [line for line in chunk if line])
         keeper()
+
+
+def _read_ahead(lines: Iterator[Line | None]) -> Iterator[list[Line | None]]:
+    """The lines in chunks; the next one is read while PostgreSQL takes the one before."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(lambda: list(islice(lines, CHUNK_LINES)))
+        while chunk := following.result():
+            following = reader.submit(lambda: list(islice(lines, CHUNK_LINES)))
+            yield chunk
 
 
 def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
@@ -118,12 +129,10 @@ def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:
     best: dict[str, Line] = {}
     for line, _ in ours:
         best.setdefault(line.custom_id, line)
-    _insert(session, JobAnswer, ["job_id", "attempt", "answer_key"], [
-        {"job_id": item.job_id, "attempt": item.attempt, "answer_key": line.answer.key,
-         "status_code": line.answer.status_code, "request_id": line.answer.request_id, "raw": line.raw,
-         "received_at": now}
+    insert_new(session, JobAnswer, NEW_ANSWER, [
+        (item.job_id, item.attempt, line.answer.key, line.answer.status_code, line.answer.request_id, line.raw, now)
         for line, item in ours if line.answer.status_code
-    ])  # fmt: skip
+    ], key=["job_id", "attempt", "answer_key"])  # fmt: skip
     ledger.record(session, [
         ledger.entry(run.prices, line.answer, job_id=item.job_id, job=item, attempt=item.attempt,
                      mode=ExecutionMode.BATCH, requested_model=item.model,
@@ -212,18 +221,15 @@ def _end_jobs(run: Ingest, fresh: Sequence[tuple[Line, Any]], now: datetime) -> 
     completed = lifecycle.finish_jobs(
         run.session, list(good), JobStatus.COMPLETED, now=now, actor=actor, reason="answered"
     )
-    _insert(run.session, JobResult, ["job_id"], [
+    rows = [
         result_row(job_id, item.attempt, line.answer, now)
         | {"provider_ms": run.provider_ms, "provider_ms_source": "batch" if run.provider_ms is not None else None,
            "queue_ms": milliseconds(item.created_at, run.provider_got_it_at),
            "total_ms": milliseconds(item.created_at, now)}
         for job_id in completed for line, item in [good[job_id]]
-    ])  # fmt: skip
+    ]  # fmt: skip
+    if rows:  # they have just ended, so none of them has a result
+        copy_rows(run.session, JobResult, list(rows[0]), [tuple(row.values()) for row in rows])
     final = [item.job_id for line, item in fresh
              if line.outcome is ItemOutcome.FAILED and not line.answer.is_retryable]  # fmt: skip
     fail_with_item_error(run, final, now, reason="the provider refused it")
-
-
-def _insert(session: Session, model: Any, key: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        session.execute(insert(model).on_conflict_do_nothing(index_elements=key), rows)

@@ -19,7 +19,12 @@ from webapp.domain.answers import Answer
 from webapp.domain.pricing import PriceList
 from webapp.domain.states import ExecutionMode, ItemOutcome
 from webapp.models import BatchItem, Job, LedgerEntry
+from webapp.services.bulk import insert_new
 
+NEW_ENTRY = ("job_id", "attempt", "answer_key", "reason", "user_id", "profile_id", "execution_mode", "model",
+             "service_tier", "answered_at", "recorded_at", "input_tokens", "cached_input_tokens", "cache_write_tokens",
+             "output_tokens", "input_price", "cached_input_price", "cache_write_price", "output_price", "amount",
+             "sync_amount")  # fmt: skip
 CLOCK_SKEW = timedelta(minutes=5)  # between the provider's clock and ours
 
 
@@ -83,10 +88,8 @@ def answer_time(answer: Answer, job_created_at: datetime, now: datetime) -> date
 
 def record(session: Session, entries: Sequence[dict[str, Any]]) -> None:
     """Append entries; one that is there already (same job, attempt and answer) stays as it is. Does not commit."""
-    if entries:
-        session.execute(
-            insert(LedgerEntry).on_conflict_do_nothing(index_elements=["job_id", "attempt", "answer_key"]), entries
-        )
+    rows = [tuple(map(entry.get, NEW_ENTRY)) for entry in entries]
+    insert_new(session, LedgerEntry, NEW_ENTRY, rows, key=["job_id", "attempt", "answer_key"])
 
 
 def record_lost_answer(session: Session, job: Job, now: datetime) -> None:

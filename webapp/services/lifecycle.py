@@ -131,7 +131,7 @@ def finish_jobs(
     """End many jobs at once, each if its state allows. Returns the ids that moved."""
     if not job_ids:
         return []
-    before = _locked(select(Job.id, Job.status).where(Job.id.in_(job_ids)).order_by(Job.id))
+    before = _locked(select(Job.id, Job.status).where(Job.id == func.any(list(job_ids))).order_by(Job.id))
     moved = session.execute(
         update(Job)
         .where(Job.id == before.c.id, before.c.status.in_(JOB_MOVES[target]), *conditions)
@@ -303,11 +303,7 @@ def _write_events(
     """One row for each (job id, from, attempt)."""
     if not moved:
         return
-    session.execute(
-        insert(JobEvent),
-        [
-            {"job_id": job_id, "at": now, "from_status": source, "to_status": target, "actor": actor,
-             "reason": reason, "attempt": attempt, "detail": detail}
-            for job_id, source, attempt in moved
-        ],
-    )  # fmt: skip
+    columns = ("job_id", "at", "from_status", "to_status", "actor", "reason", "attempt", "detail")
+    copy_rows(session, JobEvent, columns, (
+        (job_id, now, source, target, actor, reason, attempt, detail) for job_id, source, attempt in moved
+    ))  # fmt: skip
