@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEVSTACK = $(PYTHON) -m devstack
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint fmt migration psql n8n-export n8n-import backup restore compose-secrets compose-test vendor lock
+.PHONY: help run test faults bench lint fmt migration psql n8n-export n8n-import backup restore compose-secrets compose-test vendor lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ faults: ## faults in a row on a real system: make faults RUNS=200 SEED=1; ONLY=c
 	@$(DEVSTACK) install
 	@$(DEVSTACK) tool python -m faults --runs $(or $(RUNS),10) --seed $(or $(SEED),1) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(LOGS),--logs)
+
+bench: ## the batch path beside plain SQL, on a cluster of its own: make bench ROWS=ingest SCALE=0.1
+	@$(DEVSTACK) install
+	@$(DEVSTACK) tool python -m bench --scale $(or $(SCALE),1) $(if $(ROWS),--rows $(ROWS))
 
 lint: ## ruff and mypy, as CI does
 	@$(DEVSTACK) tool ruff check .

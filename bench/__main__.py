@@ -1,0 +1,76 @@
+"""`make bench`: every row beside its floor, on a cluster of its own.
+
+python3 -m devstack tool python -m bench [--rows claim,ingest] [--scale 0.1] [--rounds 3] [--to FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from bench import batch_rows, books
+from bench.batch_rows import Bench
+from bench.measure import Row, measure, write
+from bench.queue_mode import machine
+from devstack import layout
+from devstack.stack import Stack
+from tests.fakes import FakeProviderFiles
+from webapp.config import Settings
+from webapp.parts import build_parts
+
+ON_THE_BOOKS = 1_000_000
+SETTINGS = {"MAX_BATCH_SIZE": "50000"}
+
+
+def rows_of(bench: Bench, scale: float) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """(name, what makes the row); at `scale` 1 with the full sizes."""
+
+    def sized(count: int) -> int:
+        return max(100, round(count * scale))
+
+    def claims(count: int) -> Row:
+        queue = bench.queue(f"claim-{count}")
+        bench.fill(books.queued_jobs, queue, sized(ON_THE_BOOKS), 300)
+        return batch_rows.claim(bench, queue, count)
+
+    yield "enqueue-bulk", lambda: batch_rows.enqueue(bench, sized(10_000))
+    yield "openers", lambda: batch_rows.openers(bench, bench.queue("openers"), queued=sized(10_000))
+    yield "input-file", lambda: batch_rows.input_file(bench, bench.queue("input"), sized(50_000))
+    yield "ingest", lambda: batch_rows.ingest(bench, bench.queue("ingest"), sized(50_000))
+    yield "claim-1000", lambda: claims(1_000)
+    yield "claim-50000", lambda: claims(sized(50_000))
+
+
+def main() -> None:
+    wish = argparse.ArgumentParser(prog="bench", description=__doc__)
+    wish.add_argument("--rows", help="names, separated by commas; without it: all")
+    wish.add_argument("--scale", type=float, default=1.0)
+    wish.add_argument("--rounds", type=int, default=3)
+    wish.add_argument("--to", type=Path, default=Path(".sluice/bench"))
+    wanted = wish.parse_args()
+    chosen = set(wanted.rows.split(",")) if wanted.rows else None
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
+        stack = Stack(layout.for_folder(Path(name)), env={"PATH": os.environ["PATH"], **SETTINGS})
+        stack.claim_and_start_postgres()
+        try:
+            stack.run_flask("migrate", "db", "upgrade")
+            settings = Settings.from_env(stack.app_environment())
+            engine = create_engine(stack.cluster.url(), pool_size=20)
+            bench = Bench(engine, stack.cluster, replace(build_parts(settings), files=FakeProviderFiles()), Path(name))
+            bench.fill(books.finished_jobs, bench.queue("books"), round(ON_THE_BOOKS * wanted.scale))
+            figures = [measure(make(), wanted.rounds) for row, make in rows_of(bench, wanted.scale)
+                       if chosen is None or row in chosen]  # fmt: skip
+            write(wanted.to, {"machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale)}, figures)
+            engine.dispose()
+        finally:
+            stack.stop()
+
+
+if __name__ == "__main__":
+    main()
