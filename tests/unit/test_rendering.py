@@ -5,12 +5,22 @@ import json
 import pytest
 
 from webapp.domain.errors import InvalidProfile
-from webapp.domain.rendering import most_input_tokens, render, to_json
+from webapp.domain.rendering import most_input_tokens, render, renderer, to_json
 
 
 def test_one_expression_keeps_its_type_and_text_is_text() -> None:
     body = {"n": "{{ inputs.n }}", "s": "n={{ inputs.n }}", "list": ["{{ inputs.n }}", 1, None]}
     assert render(body, {"inputs": {"n": 5}}) == {"n": 5, "s": "n=5", "list": [5, 1, None]}
+
+
+def test_a_renderer_keeps_what_no_value_changes_and_its_order() -> None:
+    fill = renderer({"a": {"b": [1, 2]}, "c": "{{ inputs.text }}", "d": ["x", {"e": "{{ inputs.n + 1 }}"}], "f": 1})
+    first = fill({"inputs": {"text": "one", "n": 1}})
+    assert fill({"inputs": {"text": "{{ two }}", "n": 2}}) == {
+        "a": {"b": [1, 2]}, "c": "{{ two }}", "d": ["x", {"e": 3}], "f": 1,
+    }  # fmt: skip
+    assert first == {"a": {"b": [1, 2]}, "c": "one", "d": ["x", {"e": 2}], "f": 1}
+    assert list(first) == ["a", "c", "d", "f"]
 
 
 def test_values_are_never_templates() -> None:

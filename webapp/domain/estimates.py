@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from webapp.domain.answers import Usage
-from webapp.domain.pricing import PriceList
+from webapp.domain.pricing import MILLION, PriceList
 from webapp.domain.rendering import most_input_tokens
 from webapp.domain.states import ExecutionMode
 
@@ -103,7 +103,7 @@ def cost(prices: PriceList, model: str, mode: ExecutionMode, at: datetime, size:
     unit = prices.unit_prices(model, mode, at, input_tokens=most, tier=size.service_tier)
     if unit and size.max_output_tokens is not None:
         written = max(unit.cache_write or unit.input, unit.input)
-        ceiling = unit.model_copy(update={"input": written}).cost(Usage(most, size.max_output_tokens))
+        ceiling = (most * written + size.max_output_tokens * unit.output) / MILLION
     if likely is not None and ceiling is not None:
         likely = min(likely, ceiling)  # the experience may be of requests that were all much shorter
     return Cost(likely, ceiling)

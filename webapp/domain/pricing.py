@@ -165,8 +165,9 @@ class PriceList:
         return self._shutdowns.get(model) or (self._shutdowns.get(entry.same_as or "") if entry else None)
 
     def _entry(self, model: str, at: datetime) -> PriceEntry | None:
+        at = at.astimezone(UTC)
         for _ in range(5):  # sameAs may lead on, but not in a circle
-            entry = next((e for e in self._by_model.get(model, ()) if e.valid_from <= at.astimezone(UTC)), None)
+            entry = next((e for e in self._by_model.get(model, ()) if e.valid_from <= at), None)
             if entry is None or entry.same_as is None:
                 return entry
             model = entry.same_as

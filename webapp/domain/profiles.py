@@ -28,6 +28,7 @@ from pydantic import (
 
 from webapp.domain.errors import InvalidInput, InvalidProfile
 from webapp.domain.fields import DatetimeField, DocumentField, Key, Part, ProfileField, SelectField
+from webapp.domain.rendering import Filler, renderer
 from webapp.domain.states import BatchStrategy, ExecutionMode
 
 EXECUTION_MODE = "executionMode"
@@ -47,6 +48,11 @@ class Request(Part):
 
     endpoint: Literal["/v1/responses", "/v1/chat/completions"]
     body: dict[str, Any]
+
+    @cached_property
+    def render(self) -> Filler:
+        """The body for the values of a run; raises InvalidProfile."""
+        return renderer(self.body)
 
 
 class Output(Part):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError
@@ -18,7 +18,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from webapp.domain.errors import InvalidProfile
 
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+_PATH = re.compile(r"\w+(\.\w+)*")
 _WHOLE_EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)+)\}\}", re.DOTALL)
+
+
+Filler = Callable[[Mapping[str, Any]], Any]
 
 
 def render(template: Any, values: Mapping[str, Any]) -> Any:
@@ -27,21 +31,41 @@ def render(template: Any, values: Mapping[str, Any]) -> Any:
     A string that is one expression (`"{{ inputs.bullets }}"`) becomes the value itself, with its type;
     any other string is text. Raises InvalidProfile when a template names something that is not there.
     """
+    return renderer(template)(values)
+
+
+def renderer(template: Any) -> Filler:
+    """`render` of one template for many runs: what no value changes is looked at once, and shared by all of them."""
+    return _filler(template) or (lambda values: template)
+
+
+def _filler(template: Any) -> Filler | None:
+    """What fills this template in; None when there is nothing to fill in."""
     match template:
         case str():
-            return _render_text(template, values)
+            return partial(_render_text, template) if "{" in template else None
         case Mapping():
-            return {key: render(value, values) for key, value in template.items()}
+            return _filler_of_parts(template, template.items(), dict)
         case list() | tuple():
-            return [render(value, values) for value in template]
-    return template
+            return _filler_of_parts(template, enumerate(template), list)
+    return None
+
+
+def _filler_of_parts(template: Any, parts: Iterable[tuple[Any, Any]], copy: Callable[[Any], Any]) -> Filler | None:
+    fillers = {key: filler for key, part in parts if (filler := _filler(part))}
+
+    def fill(values: Mapping[str, Any]) -> Any:
+        filled = copy(template)
+        for key, filler in fillers.items():
+            filled[key] = filler(values)
+        return filled
+
+    return fill if fillers else None
 
 
 def _render_text(text: str, values: Mapping[str, Any]) -> Any:
-    if "{" not in text:
-        return text
     try:
-        value = _compiled(text)(**values)
+        value = _compiled(text)(values)
     except TemplateError as error:
         raise InvalidProfile(f"The template {text[:80]!r} cannot be rendered: {error}") from error
     if isinstance(value, StrictUndefined):
@@ -50,10 +74,24 @@ def _render_text(text: str, values: Mapping[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=1024)  # profiles are few, runs are many
-def _compiled(text: str) -> Callable[..., Any]:
-    if whole := _WHOLE_EXPRESSION.fullmatch(text.strip()):
-        return _environment.compile_expression(whole[1], undefined_to_none=False)
-    return _environment.from_string(text).render
+def _compiled(text: str) -> Filler:
+    whole = _WHOLE_EXPRESSION.fullmatch(text.strip())
+    if whole is None:
+        return _environment.from_string(text).render
+    expression = _environment.compile_expression(whole[1], undefined_to_none=False)
+    if _PATH.fullmatch(whole[1].strip()):
+        return partial(_follow, whole[1].strip().split("."), expression)
+    return expression
+
+
+def _follow(path: Sequence[str], expression: Filler, values: Mapping[str, Any]) -> Any:
+    """What `inputs.text` names, without Jinja where that is plain: it is in nearly every request."""
+    value: Any = values
+    for name in path:
+        if type(value) is not dict or name not in value or hasattr(dict, name):
+            return expression(values)
+        value = value[name]
+    return value
 
 
 def to_json(body: Any) -> str:

@@ -13,7 +13,7 @@ from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidRows
 from webapp.domain.estimates import Size, size_of
 from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
-from webapp.domain.rendering import render, to_json
+from webapp.domain.rendering import to_json
 from webapp.domain.states import BatchStrategy, ExecutionMode
 from webapp.models import Document, User
 from webapp.services.documents import documents_of
@@ -83,7 +83,7 @@ def _render(
     need_by = _need_by(inputs.pop(NEED_BY, None), mode, strategy, now)
     model = settings.sync_model if mode is ExecutionMode.SYNC else settings.batch_model
     shown = {key: _in_templates(document, profile.request.endpoint) for key, document in documents.items()}
-    rendered = render(profile.request.body, {
+    rendered = profile.request.render({
         "model": model, "inputs": inputs, "documents": shown, "document": next(iter(shown.values()), None),
         "user": {"id": user.id},
     })  # fmt: skip
