@@ -28,7 +28,7 @@ def test_json_has_the_last_word(text: str) -> None:
     assert read_json(text) == json.loads(text)
 
 
-@pytest.mark.parametrize("text", ["", "{", "nul", b"\xff", "[1,]"])
-def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize("text", ["", "{", "nul", b"[1,]"])
+def test_what_is_not_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(json.JSONDecodeError):
         read_json(text)
