@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
-from tests.factories import make_user
+from tests.factories import make_document, make_user
 from tests.web.test_api_jobs import GOOD, fail, finish
 from webapp.extensions import db
-from webapp.models import Job
+from webapp.models import Job, User
 from webapp.parts import Parts
 from webapp.services import accounts, job_lists
 
@@ -86,6 +86,18 @@ def test_results_come_as_lines_in_portions(
     first, second = map(json.loads, answer.text.splitlines())
     assert (first["id"], first["status"], first["result"]["label"]) == (1, "completed", "up")
     assert (second["status"], second["result"], second["error"]["message"]) == ("failed", None, "It broke.")
+    assert (first["output"], first["files"]) == ("json", [])
+    rest = api.get(f"/api/v1/submissions/{made['id']}/results?after={first['id']}").text
+    assert [json.loads(line)["id"] for line in rest.splitlines()] == [second["id"]]
+
+
+def test_each_result_names_its_document(api: FlaskClient, session: Session, alice: User, parts: Parts) -> None:
+    document = make_document(session, alice)
+    run = {"profile": "pdf_summary", "jobs": [{"document": document.id}]}
+    made = api.post("/api/v1/submissions", json=run).json
+    finish(session, parts, 1, "- A summary.")
+    line = json.loads(api.get(f"/api/v1/submissions/{made['id']}/results").text)
+    assert (line["files"], line["output"], line["result"]) == (["report.pdf"], "markdown", "- A summary.")
 
 
 def test_somebody_else_s_submission_is_not_there(api: FlaskClient, session: Session) -> None:
@@ -112,7 +124,7 @@ def test_profiles_say_what_they_want_to_know(api: FlaskClient) -> None:
     summary = found["pdf_summary"]
     assert (summary["executionModes"], summary["output"]) == (["sync", "batch"], "markdown")
     assert summary["inputs"]["properties"]["audience"]["enum"] == ["general", "expert", "executive"]
-    assert summary["inputs"]["required"] == ["document"]
+    assert (summary["inputs"]["required"], summary["documentFields"]) == (["document"], ["document"])
 
 
 def test_usage_is_the_user_s_own(api: FlaskClient, session: Session, parts: Parts) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
-from webapp.models import Job, JobResult, ProfileVersion
+from webapp.models import Document, Job, JobDocument, JobResult, ProfileVersion
 
 RESULTS_AT_ONCE = 200
 LINE = (Job.id, Job.profile_id, Job.status, Job.execution_mode, Job.batch_strategy, Job.need_by, Job.submission_id,
@@ -52,21 +52,28 @@ def find_jobs(
     return rows[:size], rows[size - 1].id if len(rows) > size else None
 
 
-def results_of(session: Session, submission_id: int) -> Iterator[Any]:
-    """The jobs of a submission that have ended, oldest first: id, status, failure, `text` and the output's type.
+def results_of(session: Session, submission_id: int, *, after: int = 0) -> Iterator[Any]:
+    """The jobs of a submission that have ended, oldest first, those with an id above `after`.
 
+    Each has id, status, failure, `text`, the `output` type and `files`, the names of its documents (None without).
     Each portion is a transaction of its own: whoever reads slowly holds no connection.
     """
+    files = (
+        select(func.array_agg(Document.filename))
+        .join(JobDocument, JobDocument.document_id == Document.id)
+        .where(JobDocument.job_id == Job.id)
+        .scalar_subquery()
+    )
     statement = (
         select(Job.id, Job.status, Job.failure_code, Job.failure_message, JobResult.text,
-               ProfileVersion.document["output"]["type"].astext.label("output"))
+               ProfileVersion.document["output"]["type"].astext.label("output"), files.label("files"))
         .join(ProfileVersion, ProfileVersion.id == Job.profile_version_id)
         .outerjoin(JobResult, JobResult.job_id == Job.id)
         .where(Job.submission_id == submission_id, Job.status.in_(TERMINAL_JOBS))
         .order_by(Job.id)
         .limit(RESULTS_AT_ONCE)
     )  # fmt: skip
-    last = 0
+    last = after
     while rows := session.execute(statement.where(Job.id > last)).all():
         session.rollback()
         yield from rows

@@ -79,7 +79,8 @@ OPERATIONS = {
     ),
     "get_submission": Operation("One submission, and how far it is.", Scope.JOBS_READ, {200: models.Submission}),
     "get_results": Operation(
-        "What became of its jobs that have ended: one JobOutcome on each line.", Scope.JOBS_READ, {200: (JSONL,)}
+        "What became of its jobs that have ended: one JobOutcome on each line.", Scope.JOBS_READ, {200: (JSONL,)},
+        query=models.ResultsQuery,
     ),
     "create_documents": Operation(
         "Upload PDFs, all or none.", Scope.DOCUMENTS_WRITE, {201: models.DocumentList, 200: models.DocumentList},

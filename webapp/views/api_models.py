@@ -70,6 +70,10 @@ class Page(Message):
     limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 50
 
 
+class ResultsQuery(Message):
+    after: Id | None = Field(default=None, description="the id in the last line that you have: go on behind it")
+
+
 class JobQuery(Page):
     status: JobStatus | None = None
     profile: ProfileId | None = None
@@ -162,6 +166,8 @@ class JobOutcome(Message):
 
     id: Id
     status: JobStatus
+    files: list[str] = Field(description="the names of its documents")
+    output: str = Field(description="what the answer is: markdown, text or json")
     result: Any = Field(description="the answer: text, or JSON if the profile's output is JSON; null without one")
     error: Fault | None
 
@@ -187,6 +193,7 @@ class Profile(Message):
     status: str
     execution_modes: list[ExecutionMode]
     output: str
+    document_fields: list[str] = Field(description="the inputs that take the id of a document")
     inputs: dict[str, Any] = Field(description="JSON Schema of a job's inputs")
 
 

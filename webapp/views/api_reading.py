@@ -24,7 +24,8 @@ def list_profiles() -> ResponseReturnValue:
     return show(models.ProfileList(profiles=[
         models.Profile(
             id=profile.id, name=profile.name, description=profile.description, status=profile.status,
-            execution_modes=profile.execution_modes, output=profile.output.type, inputs=profile.input_schema(),
+            execution_modes=profile.execution_modes, output=profile.output.type,
+            document_fields=[field.key for field in profile.document_fields], inputs=profile.input_schema(),
         )
         for profile in parts().profiles
     ]))  # fmt: skip

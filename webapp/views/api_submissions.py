@@ -49,8 +49,9 @@ def get_submission(submission_id: int) -> ResponseReturnValue:
 
 @bp.get("/submissions/<int:submission_id>/results")
 def get_results(submission_id: int) -> ResponseReturnValue:
+    after = read_query(models.ResultsQuery).after or 0
     _own(submission_id)
-    return Response(stream_with_context(_lines(submission_id)), content_type=JSONL)
+    return Response(stream_with_context(_lines(submission_id, after)), content_type=JSONL)
 
 
 def _of_lines() -> Response:
@@ -105,8 +106,11 @@ def _shown(progress: submissions.Progress) -> models.Submission:
     )  # fmt: skip
 
 
-def _lines(submission_id: int) -> Iterator[str]:
-    for job in job_lists.results_of(db.session(), submission_id):
+def _lines(submission_id: int, after: int) -> Iterator[str]:
+    for job in job_lists.results_of(db.session(), submission_id, after=after):
         result = json.loads(job.text) if job.text is not None and job.output == "json" else job.text
-        line = models.JobOutcome(id=job.id, status=job.status, result=result, error=fault_of(job))
+        line = models.JobOutcome(
+            id=job.id, status=job.status, files=job.files or [], output=job.output or "markdown", result=result,
+            error=fault_of(job),
+        )  # fmt: skip
         yield line.model_dump_json(by_alias=True) + "\n"
