@@ -93,5 +93,9 @@ class DeniedFile(UnavailableService):
     is_unreachable = False
 
 
+class UndeliveredMessage(SluiceError):
+    """The address of a webhook did not take a message."""
+
+
 class InvalidProfile(SluiceError):
     """A profile file is wrong."""
