@@ -81,6 +81,16 @@ class NoResult(SluiceError):
     """This job has no result."""
 
 
+class TooManyTries(SluiceError):
+    """There were too many tries."""
+
+    def __init__(self, seconds: int) -> None:
+        """`seconds`: how long to wait, at least 1."""
+        self.seconds = seconds
+        wait = f"{seconds} seconds" if seconds < 100 else f"{-(-seconds // 60)} minutes"
+        super().__init__(f"There were too many wrong passwords. Try again in {wait}.")
+
+
 class UnavailableService(SluiceError):
     """Another service did not answer; try again in a moment."""
 

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.SluiceError], int] = {
     errors.DocumentTooLarge: 413,
     errors.BadDocument: 422,
     errors.InvalidInput: 422,
+    errors.TooManyTries: 429,
     errors.UnavailableService: 503,
     errors.InvalidProfile: 500,
 }

@@ -6,10 +6,10 @@ from flask import Blueprint, flash, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_user, logout_user
 
-from webapp.domain.errors import InvalidInput, NotFound
+from webapp.domain.errors import InvalidInput, NotFound, TooManyTries
 from webapp.extensions import db
 from webapp.models import User
-from webapp.services import accounts
+from webapp.services import accounts, sign_ins
 from webapp.views.access import safe_next
 from webapp.views.forms import LoginForm, RegisterForm
 from webapp.views.htmx import go_to
@@ -30,7 +30,13 @@ def login() -> ResponseReturnValue:
     form = LoginForm(next=request.args.get("next"))
     if request.method == "GET":
         return render_template("public/login.html", form=form)
-    user = accounts.authenticate(db.session(), form.email.data or "", form.password.data or "")
+    try:
+        user = sign_ins.sign_in(
+            db.session(), form.email.data or "", form.password.data or "", address=request.remote_addr or ""
+        )
+    except TooManyTries as error:
+        form.password.errors = [error.message]
+        return render_template("public/login.html", form=form), 429, {"Retry-After": str(error.seconds)}
     if user is None:
         form.password.errors = ["This e-mail and password do not fit together."]
         return render_template("public/login.html", form=form), 422
