@@ -48,6 +48,15 @@ TABLE = {
     ("POST", "/admin/queues/<int:queue_id>/flush"): (404, 404, 404, 303),
     ("POST", "/admin/jobs/<int:job_id>/retry"): (404, 404, 404, 303),
     ("GET", "/admin/audit"): (404, 404, 404, 200),
+    ("GET", "/admin/users"): (404, 404, 404, 200),
+    ("POST", "/admin/users"): (404, 404, 404, 422),
+    ("GET", "/admin/users/<int:user_id>"): (404, 404, 404, 200),
+    ("POST", "/admin/users/<int:user_id>/role"): (404, 404, 404, 303),
+    ("POST", "/admin/users/<int:user_id>/disable"): (404, 404, 404, 303),
+    ("POST", "/admin/users/<int:user_id>/enable"): (404, 404, 404, 303),
+    ("POST", "/admin/users/<int:user_id>/password"): (404, 404, 404, 303),
+    ("POST", "/admin/users/<int:user_id>/sign-out"): (404, 404, 404, 303),
+    ("POST", "/admin/users/<int:user_id>/tokens/<int:token_id>/revoke"): (404, 404, 404, 404),
     ("GET", "/admin/costs"): (404, 404, 404, 200),
     ("GET", "/admin/budgets"): (404, 404, 404, 200),
     ("POST", "/admin/budgets"): (404, 404, 404, 422),
@@ -110,7 +119,7 @@ def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, p
             client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
         path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
         path = path.replace("<name>", "cost").replace("<any(csv,jsonl):kind>", "csv")
-        for name in ("job", "window", "queue", "run", "submission", "document"):
+        for name in ("job", "window", "queue", "run", "submission", "document", "user"):
             path = path.replace(f"<int:{name}_id>", "1")
         found = client.open(path, method=method, buffered=True).status_code
         assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"

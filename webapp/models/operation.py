@@ -43,7 +43,7 @@ class AuditEvent(Base):
     at: Mapped[datetime]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     action: Mapped[str]  # what was done: hold_queue, set_budget, cancel_benchmark …
-    target: Mapped[str]  # queue:<id>, window:<id>, job:<id>, budget:<id>, benchmark:<id>
+    target: Mapped[str]  # queue:<id>, window:<id>, job:<id>, budget:<id>, benchmark:<id>, user:<id>
     reason: Mapped[str]
     detail: Mapped[Json | None] = mapped_column()
 

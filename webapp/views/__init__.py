@@ -8,6 +8,7 @@ from webapp.extensions import csrf
 from webapp.views import (
     account,
     admin,
+    admin_users,
     api,
     api_documents,
     api_jobs,
@@ -36,8 +37,8 @@ API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, openapi)  # 
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
-        public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, benchmarks.bp, budgets.bp, costs.bp,
-        simulation.bp, health.bp, api.bp,
+        public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, admin_users.bp, benchmarks.bp, budgets.bp,
+        costs.bp, simulation.bp, health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, flash, render_template, request, url_for
+from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
 
 from webapp.domain import waiting
 from webapp.domain.batch_objects import request_counts
-from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove, OverBudget
+from webapp.domain.errors import InvalidInput
 from webapp.domain.states import TERMINAL_WINDOWS
 from webapp.extensions import db
 from webapp.models import User
@@ -20,7 +19,7 @@ from webapp.services import batches, benchmark_figures, control, jobs, reporting
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
 from webapp.views.access import require_admin
-from webapp.views.htmx import go_to
+from webapp.views.deeds import do
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 bp.before_request(require_admin)
@@ -67,7 +66,7 @@ def hold_queue(queue_id: int) -> ResponseReturnValue:
         control.hold_queue(db.session(), queue_id, user=user, reason=reason)
         return "The queue is held: it opens no window."
 
-    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+    return do(deed, url_for("admin.queue", queue_id=queue_id))
 
 
 @bp.post("/queues/<int:queue_id>/resume")
@@ -76,7 +75,7 @@ def resume_queue(queue_id: int) -> ResponseReturnValue:
         control.resume_queue(db.session(), queue_id, user=user, reason=reason)
         return "The queue goes on."
 
-    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+    return do(deed, url_for("admin.queue", queue_id=queue_id))
 
 
 @bp.post("/queues/<int:queue_id>/flush")
@@ -87,7 +86,7 @@ def flush_queue(queue_id: int) -> ResponseReturnValue:
         )
         return f"Window {window.id} was opened with {window.job_count} jobs."
 
-    return _do(deed, url_for("admin.queue", queue_id=queue_id))
+    return do(deed, url_for("admin.queue", queue_id=queue_id))
 
 
 @bp.get("/windows/<int:window_id>")
@@ -114,7 +113,7 @@ def cancel_window(window_id: int) -> ResponseReturnValue:
         end = "its jobs are cancelled with it" if cancels_jobs else "its jobs go back to the queue, which is held"
         return f"Window {window_id} is being cancelled; {end}. What the provider has finished counts."
 
-    return _do(deed, url_for("admin.window", window_id=window_id))
+    return do(deed, url_for("admin.window", window_id=window_id))
 
 
 @bp.post("/windows/<int:window_id>/retry")
@@ -125,7 +124,7 @@ def retry_window(window_id: int) -> ResponseReturnValue:
         said = f"{count} new {'job repeats' if count == 1 else 'jobs repeat'} what failed."
         return f"{said} {len(left_out)} could not be repeated: {left_out[0]}" if left_out else said
 
-    return _do(deed, url_for("admin.window", window_id=window_id))
+    return do(deed, url_for("admin.window", window_id=window_id))
 
 
 @bp.post("/jobs/<int:job_id>/retry")
@@ -133,21 +132,10 @@ def retry_job(job_id: int) -> ResponseReturnValue:
     def deed(user: User, reason: str) -> str:
         return f"Job {control.retry_job(db.session(), job_id, user=user, reason=reason)} repeats this one."
 
-    return _do(deed, url_for("jobs.detail", job_id=job_id))
+    return do(deed, url_for("jobs.detail", job_id=job_id))
 
 
 @bp.get("/audit")
 def audit() -> ResponseReturnValue:
     before = request.args.get("before", type=int)
     return render_template("admin/audit.html", audit=audit_log.list_audit(db.session(), before=before), before=before)
-
-
-def _do(deed: Callable[[User, str], str], page: str) -> ResponseReturnValue:
-    """Do it for the reason in the form, and say on the page how that went."""
-    try:
-        flash(deed(current_user._get_current_object(), request.form.get("reason", "")), "success")
-    except InvalidInput as error:
-        flash(" ".join(error.errors.values()), "error")
-    except (InvalidMove, InsufficientJobs, OverBudget) as error:
-        flash(error.message, "error")
-    return go_to(page)
