@@ -215,3 +215,27 @@ def test_a_schema_that_cannot_be_followed_is_a_fault_and_no_crash() -> None:
 def test_a_json_profile_takes_json_only(said: str, good: bool) -> None:
     answer = read_answer(200, {"output": [message(text(said))]})
     assert output_fault(Output(type="json"), answer).is_good is good
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(r'{"a": "\ud800!"}', '{"a": "?!"}'), (r'{"\udc00": 1}', '{"?": 1}'), (r'{"a": "\ud83d\ude00"}', None),
+     (r'{"a": "\\ud800"}', None)],
+)  # fmt: skip
+def test_a_json_answer_escapes_nothing_that_cannot_be_written(said: str, kept: str | None) -> None:
+    answer = output_fault(Output(type="json"), read_answer(200, {"output": [message(text(said))]}))
+    assert answer.text == (said if kept is None else kept)
+    json.dumps(json.loads(answer.text), ensure_ascii=False).encode()
+
+
+def test_the_words_of_a_fault_can_be_written_too() -> None:
+    output = Output(type="json", schema={"enum": ["a"]})
+    for said in (r'"\ud800"', r'{"\ud800": 1}'):
+        answer = output_fault(output, read_answer(200, {"output": [message(text(said))]}))
+        assert "does not fit its schema" in (answer.error_message or "").encode().decode()
+
+
+@pytest.mark.parametrize(("depth", "good"), [(100, True), (101, False), (900, False), (100_000, False)])
+def test_a_json_answer_nests_no_deeper_than_a_reader_can_follow(depth: int, good: bool) -> None:
+    answer = read_answer(200, {"output": [message(text("[" * depth + "]" * depth))]})
+    assert output_fault(Output(type="json"), answer).is_good is good

@@ -47,7 +47,7 @@ def test_a_good_value_is_taken(kind: str, value: Any, stored: Any) -> None:
         ("text", "toolong"), ("text", {"a": 1}), ("text", "a\x00b"), ("text", 5), ("integer", "x"), ("integer", 10),
         ("integer", 1.5), ("number", "nan"), ("number", 2), ("boolean", "perhaps"), ("select", "c"),
         ("multiselect", ["c"]), ("multiselect", "a"), ("datetime", "2026-11-24T12:00:00"), ("datetime", "soon"),
-        ("document", "x.pdf"), ("document", 0),
+        ("document", "x.pdf"), ("document", 0), ("document", True), ("integer", True), ("number", True),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_by_name(kind: str, value: Any) -> None:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four in full width
+SKIPPED = ("\t", "\r", "\n")  # a spreadsheet may drop them, and then look at what follows
 
 
 def cells(*values: Any) -> list[str]:
@@ -23,5 +24,6 @@ def _cell(value: Any) -> str:
         case datetime():
             return value.astimezone(UTC).isoformat()
         case str():
-            return f"'{value}" if value.startswith(FORMULA_STARTS) else str(value)
+            is_risky = value.startswith(SKIPPED) or value.lstrip().startswith(FORMULA_STARTS)
+            return f"'{value}" if is_risky else str(value)
     return str(value)

@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -61,6 +62,15 @@ def _without_nul(value: str) -> str:
     return value
 
 
+def _without_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would read true as 1: a document that nobody named
+        raise ValueError("must be a number")
+    return value
+
+
+NoBoolean = BeforeValidator(_without_boolean)
+
+
 class TextField(_Field):
     type: Literal["text", "textarea"]
     min_length: int = 0
@@ -97,7 +107,7 @@ class IntegerField(_Field):
     default: int | None = None
 
     def value_type(self) -> Any:
-        return Annotated[int, Field(ge=self.min, le=self.max)]
+        return Annotated[int, NoBoolean, Field(ge=self.min, le=self.max)]
 
 
 class NumberField(_Field):
@@ -107,7 +117,7 @@ class NumberField(_Field):
     default: float | None = None
 
     def value_type(self) -> Any:
-        return Annotated[float, Field(ge=self.min, le=self.max, allow_inf_nan=False)]
+        return Annotated[float, NoBoolean, Field(ge=self.min, le=self.max, allow_inf_nan=False)]
 
 
 class BooleanField(_Field):
@@ -179,7 +189,7 @@ class DocumentField(_Field):
 
     def value_type(self) -> Any:
         """A document is named by its id; the form stores the upload first."""
-        return Annotated[int, Field(ge=1, lt=2**63)]
+        return Annotated[int, NoBoolean, Field(ge=1, lt=2**63)]
 
 
 ProfileField = Annotated[

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from typing import Any
 
-from webapp.domain.answers import Answer
+from webapp.domain.answers import Answer, storable
 from webapp.domain.json_text import read_json
 from webapp.domain.profiles import Output
 
+MOST_NESTED = 100  # levels: who reads the answer later may have less room for recursion than we have
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a pair, or one alone
+
 
 def output_fault(output: Output, answer: Answer) -> Answer:
-    """The answer as it is, or as an error when its text is not the JSON that was asked for."""
+    """The answer as it is, or as an error when its text is not the JSON that was asked for.
+
+    JSON may escape what is no text ("\\ud800"): it is replaced here, so that whatever reads the answer can write it.
+    """
     if output.type != "json" or answer.text is None:
         return answer
-    if fault := _json_fault(answer.text, output):
-        why = "was cut off before its JSON was complete" if answer.is_cut else fault
+    try:
+        value = _read(answer.text, output)
+    except ValueError as error:
+        why = "was cut off before its JSON was complete" if answer.is_cut else str(error)
         return replace(answer, text=None, error_code="invalid_output", error_message=f"The model's answer {why}.")
-    return answer
+    return replace(answer, text=_writable(answer.text, value))
 
 
-def _json_fault(text: str, output: Output) -> str | None:
+def _read(text: str, output: Output) -> Any:
+    """Raises ValueError, which goes on after "The model's answer"."""
     try:
         value = read_json(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return f"is not valid JSON ({error})"
+        raise ValueError(f"is not valid JSON ({error})") from None
+    if _nests_too_deep(text, value):
+        raise ValueError(f"is JSON that nests deeper than {MOST_NESTED} levels")
     try:
         fault = next(output.validator.iter_errors(value), None)
-    except Exception as error:  # a schema that cannot be followed, or an answer that nests without end
-        return f"cannot be checked against its schema ({type(error).__name__})"
-    return f"does not fit its schema ({fault.message[:200]})" if fault else None
+    except Exception as error:  # a schema that cannot be followed
+        raise ValueError(f"cannot be checked against its schema ({type(error).__name__})") from None
+    if fault:
+        raise ValueError(f"does not fit its schema ({fault.message[:200]})")
+    return value
+
+
+def _nests_too_deep(text: str, value: Any) -> bool:
+    if text.count("[") + text.count("{") <= MOST_NESTED:
+        return False
+    level = [value]
+    for _ in range(MOST_NESTED):
+        parts = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for inner in parts for one in inner]
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _writable(text: str, value: Any) -> str:
+    """The text, but for lone surrogates in what it says."""
+    if not _SURROGATE.search(text):
+        return text
+    said = json.dumps(value, ensure_ascii=False)
+    return text if storable(said) == said else storable(said)
 
 
 def _refuse_constant(name: str) -> None:

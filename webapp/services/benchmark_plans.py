@@ -161,7 +161,7 @@ def forecast(
         job_values(profile, ExecutionMode(mode), document_id) for mode in wish.modes for document_id in tiers.values()
     ]
     quoted = estimates.forecast(session, settings, prices, profiles, user=user, profile=profile, runs=values).quotes
-    one = estimates.total([quote.own for _, quote in quoted])
+    one = estimates.total([quote.own for quote in quoted])
     times = wish.jobs_per_step * wish.repetitions
     return Cost(
         None if one.likely is None else one.likely * times, None if one.ceiling is None else one.ceiling * times

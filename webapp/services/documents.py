@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, undefer
 
 from webapp.domain.errors import BadDocument, DocumentTooLarge, InvalidInput, InvalidMove, NotFound, UnavailableService
 from webapp.gateways.pdf import PdfReader
@@ -79,8 +79,9 @@ def add_documents(
         except Exception:
             _take_back(storage, files, documents, put)
             raise
+        ids = [document.id for document in documents]
     session.commit()  # if this fails, the rows may be there all the same: nothing is taken back
-    return documents
+    return find_documents(session, user_id, ids)  # one query: the commit has made the session forget all of them
 
 
 def _read_all(
@@ -143,11 +144,15 @@ def _send_files(
             raise InvalidInput({upload.field: error.message}) from error
 
 
-def documents_of(session: Session, user_id: int, ids: Sequence[int]) -> dict[int, Document]:
-    """The user's own, undeleted documents among `ids`, with their text; retention leaves them until the commit."""
+def documents_of(session: Session, user_id: int, ids: Sequence[int], *, with_text: bool = False) -> dict[int, Document]:
+    """The user's own, undeleted documents among `ids`, by id; retention leaves them until the commit.
+
+    `with_text`: their texts come with them; else each is fetched when somebody asks for it.
+    """
     rows = session.scalars(
         select(Document)
-        .where(Document.id.in_(ids), Document.user_id == user_id, Document.deleted_at.is_(None))
+        .options(*[undefer(Document.text)] * with_text)
+        .where(Document.id == func.any(list(ids)), Document.user_id == user_id, Document.deleted_at.is_(None))
         .order_by(Document.id)
         .with_for_update(read=True)
     )

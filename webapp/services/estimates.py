@@ -30,9 +30,11 @@ from webapp.services.runs import Run, prepare
 
 RECENT_ANSWERS = 200  # of a profile: what it is calibrated by
 RECENT_WINDOWS = 20  # of a queue: how long a ride takes
-CHUNK = 500  # runs in memory at a time; a run has its documents' text
+CHUNK, CHUNK_OF_DOCUMENTS = 500, 20  # runs in memory at a time; a document's text may be megabytes
+MOST_BYTES = 1_000_000_000  # of the requests of one submission: it is one transaction, and some minutes of COPY
 MOST_FAULTS = 100  # in the rows of a file, after which nobody reads on
 MOST_SHOWN = 500  # runs whose own quote is kept
+TOO_LARGE = f"These runs' requests are larger than {MOST_BYTES / 1e9:g} GB together: submit them in several parts."
 NOTHING = "There is nothing to run: no file, no row."
 
 
@@ -66,7 +68,7 @@ class Outlook:
 class Forecast:
     """What the form says before submit: a quote for each run, the sums, and when a batch would be back."""
 
-    quotes: list[tuple[Run, Quote]]  # the first MOST_SHOWN
+    quotes: list[Quote]  # of the first MOST_SHOWN
     count: int  # of all runs, as the sums are
     now: Cost
     batch: Cost
@@ -92,22 +94,24 @@ def forecast(
     """
     now = clock(session)
     calibration = calibrate(session, profile.id)
-    shown: list[tuple[Run, Quote]] = []
+    shown: list[Quote] = []
+    first: Run | None = None
     count, sums, own = 0, (Cost(Decimal(), Decimal()), Cost(Decimal(), Decimal())), Cost(None, Decimal())
     for chunk in quoted_chunks(session, settings, prices, profile, runs, user, calibration, now):
+        first = first or replace(chunk[0][0], body="", documents=[])
         count += len(chunk)
-        shown += chunk[: MOST_SHOWN - len(shown)]
+        shown += [quoted for _, quoted in chunk[: MOST_SHOWN - len(shown)]]
         sums = (
             total([sums[0], *(quoted.now for _, quoted in chunk)]),
             total([sums[1], *(quoted.batch for _, quoted in chunk)]),
         )
         own = total([own, *(quoted.own for _, quoted in chunk)])
-    if not count:
+    if first is None:
         raise InvalidInput({}, NOTHING)
     has_batch = ExecutionMode.BATCH in profile.execution_modes
     return Forecast(
         shown, count, *sums, own.ceiling, calibration,
-        outlook(session, settings, profiles, shown[0][0], count, profile.id, now) if has_batch else None,
+        outlook(session, settings, profiles, first, count, profile.id, now) if has_batch else None,
         budgets_of(session, user_id=user.id, profile_id=profile.id),
     )  # fmt: skip
 
@@ -116,16 +120,20 @@ def quoted_chunks(
     session: Session, settings: Settings, prices: PriceList, profile: Profile,
     runs: Iterable[Mapping[str, Any] | InvalidInput], user: User, calibration: Calibration, now: datetime,
 ) -> Iterator[list[tuple[Run, Quote]]]:  # fmt: skip
-    """Check, render and quote a stream of runs, CHUNK at a time; after the first fault only faults are looked for.
+    """Check, render and quote a stream of runs, some at a time; after the first fault only faults are looked for.
 
     In place of a run's values there may be what is known to be wrong with them. Raises InvalidRows at the end of the
-    stream, or when there are MOST_FAULTS.
+    stream, or when there are MOST_FAULTS; InvalidInput when their requests are larger than MOST_BYTES together.
     """
-    stream, first = iter(runs), 0
+    stream, first, size = iter(runs), 0, 0
+    most = CHUNK_OF_DOCUMENTS if profile.document_fields else CHUNK
     faults: dict[int, InvalidInput] = {}
-    while (chunk := list(islice(stream, CHUNK))) and len(faults) < MOST_FAULTS:
+    while (chunk := list(islice(stream, most))) and len(faults) < MOST_FAULTS:
         try:
             prepared = prepare(session, settings, profile, chunk, user, now)
+            size += sum(run.size.body_bytes for run in prepared)
+            if size > MOST_BYTES:
+                raise InvalidInput({}, TOO_LARGE)
             if not faults:
                 yield [(run, quote(settings, prices, run, calibration, now)) for run in prepared]
         except InvalidRows as error:

@@ -151,9 +151,10 @@ def return_jobs(session: Session, job_ids: Sequence[int], *, now: datetime, coun
     if not job_ids:
         return
     counted = {counter: getattr(Job, counter) + 1} if counter else {}
+    before = _locked(select(Job.id).where(Job.id == func.any(list(job_ids))).order_by(Job.id))
     session.execute(
         update(Job)
-        .where(Job.id.in_(job_ids), Job.status.in_(JOB_MOVES[JobStatus.QUEUED]))
+        .where(Job.id == before.c.id, Job.status.in_(JOB_MOVES[JobStatus.QUEUED]))
         .values(status=JobStatus.QUEUED, has_ridden=True, **_job_stamps(JobStatus.QUEUED, now), **counted)
         .execution_options(synchronize_session=False)
     )
@@ -199,7 +200,7 @@ def move_jobs_to_sync(session: Session, job_ids: Sequence[int], *, now: datetime
     """
     if not job_ids:
         return []
-    before = _locked(select(Job.id, Job.status).where(Job.id.in_(job_ids)).order_by(Job.id))
+    before = _locked(select(Job.id, Job.status).where(Job.id == func.any(list(job_ids))).order_by(Job.id))
     rides = before.c.status.in_([JobStatus.CLAIMED, JobStatus.PROCESSING])
     moved = session.execute(
         update(Job)

@@ -105,7 +105,7 @@ def _load_documents(
     """{id: document} of the user, of all that these runs name."""
     keys = [field.key for field in profile.document_fields]
     wanted = {inputs[key] for inputs in runs for key in keys if inputs[key] is not None}
-    return documents_of(session, user_id, list(wanted)) if wanted else {}
+    return documents_of(session, user_id, list(wanted), with_text=True) if wanted else {}
 
 
 def _documents_of_run(
