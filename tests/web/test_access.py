@@ -39,6 +39,8 @@ TABLE = {
     ("POST", "/account/tokens"): (SIGN_IN, 422, 422, 422),
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
     ("GET", "/admin"): (404, 404, 404, 200),
+    ("GET", "/admin/queues"): (404, 404, 404, 200),
+    ("GET", "/admin/windows"): (404, 404, 404, 200),
     ("GET", "/admin/windows/<int:window_id>"): (404, 404, 404, 200),
     ("POST", "/admin/windows/<int:window_id>/cancel"): (404, 404, 404, 303),
     ("POST", "/admin/windows/<int:window_id>/retry"): (404, 404, 404, 303),

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
-from webapp.domain.errors import NotFound, UnavailableService
+from webapp.domain.errors import UnavailableService
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
 from webapp.gateways.storage import Storage
-from webapp.models import BatchItem, BatchWindow, Heartbeat, Job, JobResult, LedgerEntry, Queue, WindowEvent
+from webapp.models import Heartbeat, Job, JobResult, LedgerEntry
 from webapp.models.operation import BEAT_ROW
 from webapp.services import costs
 from webapp.services.clock import clock
@@ -137,79 +136,3 @@ def overview(session: Session) -> Overview:
         ).where(JobResult.created_at > day)
     ).one()
     return Overview(by_status, spent, saved, unknown, p50, p95)
-
-
-def list_windows(
-    session: Session, *, queue_id: int | None = None, before: int | None = None, size: int = 20
-) -> list[BatchWindow]:
-    """The newest windows (of one queue, or of all) with their queue."""
-    statement = select(BatchWindow).options(joinedload(BatchWindow.queue)).order_by(BatchWindow.id.desc())
-    if queue_id is not None:
-        statement = statement.where(BatchWindow.queue_id == queue_id)
-    if before is not None:
-        statement = statement.where(BatchWindow.id < before)
-    return list(session.scalars(statement.limit(size)))
-
-
-def window_items(session: Session, window_id: int, *, after: str = "", size: int = 100) -> list[Any]:
-    """The items of one window with their jobs, in order of custom_id."""
-    return list(
-        session.execute(
-            select(BatchItem, Job)
-            .join(Job, Job.id == BatchItem.job_id)
-            .where(BatchItem.window_id == window_id, BatchItem.custom_id > after)
-            .order_by(BatchItem.custom_id)
-            .limit(size)
-        )
-    )
-
-
-def get_window(session: Session, window_id: int) -> BatchWindow:
-    """Raises NotFound."""
-    window = session.get(BatchWindow, window_id, options=[joinedload(BatchWindow.queue)])
-    if window is None:
-        raise NotFound
-    return window
-
-
-def get_queue(session: Session, queue_id: int) -> Queue:
-    """Raises NotFound."""
-    queue = session.get(Queue, queue_id)
-    if queue is None:
-        raise NotFound
-    return queue
-
-
-@dataclass(frozen=True)
-class CostLine:
-    reason: str  # answer | discarded | refused | answer_lost
-    entries: int
-    amount: Decimal | None  # USD known; None when nothing is
-    unknown: int
-
-
-def window_costs(session: Session, window_id: int) -> list[CostLine]:
-    """What the answers of this window cost, by what became of them."""
-    rows = session.execute(
-        select(LedgerEntry.reason, func.count(), func.sum(LedgerEntry.amount),
-               func.count().filter(LedgerEntry.amount.is_(None)))
-        .join(BatchItem, and_(BatchItem.job_id == LedgerEntry.job_id, BatchItem.attempt == LedgerEntry.attempt))
-        .where(BatchItem.window_id == window_id, LedgerEntry.execution_mode == ExecutionMode.BATCH)
-        .group_by(LedgerEntry.reason)
-        .order_by(LedgerEntry.reason)
-    )  # fmt: skip
-    return [CostLine(*row) for row in rows]
-
-
-def window_events(session: Session, window_id: int) -> list[WindowEvent]:
-    """Oldest first."""
-    statement = select(WindowEvent).where(WindowEvent.window_id == window_id)
-    return list(session.scalars(statement.order_by(WindowEvent.at, WindowEvent.id)))
-
-
-def window_outcomes(session: Session, window_id: int) -> dict[str, int]:
-    """{outcome: items}, "open" for those without one."""
-    rows = session.execute(
-        select(BatchItem.outcome, func.count()).where(BatchItem.window_id == window_id).group_by(BatchItem.outcome)
-    )
-    return {outcome.value if outcome else "open": count for outcome, count in rows}

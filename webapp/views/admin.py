@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
+from typing import Any
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.domain import waiting
 from webapp.domain.batch_objects import request_counts
 from webapp.domain.errors import InvalidInput
-from webapp.domain.states import TERMINAL_WINDOWS
+from webapp.domain.states import TERMINAL_WINDOWS, ItemOutcome, WindowStatus
 from webapp.extensions import db
 from webapp.models import User
 from webapp.parts import parts
 from webapp.services import audit as audit_log
-from webapp.services import batches, benchmark_figures, control, jobs, reporting, shutdowns
+from webapp.services import batches, benchmark_figures, control, jobs, reporting, shutdowns, window_reports
 from webapp.services.clock import clock
 from webapp.services.waiting import shown_in
 from webapp.views.access import require_admin
 from webapp.views.deeds import do
+from webapp.views.htmx import is_htmx, reply
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 bp.before_request(require_admin)
 
+POLL_SECONDS = 10
+WINDOW_TABS = {
+    "": "All", **{status.value: status.value.capitalize() for status in WindowStatus},
+    window_reports.ATTENTION: "Needs attention",
+}  # fmt: skip
+OUTCOMES = (*(outcome.value for outcome in ItemOutcome), window_reports.OPEN)
+
 
 @bp.context_processor
-def _sentences() -> dict[str, Callable[..., str]]:
-    """What a queue or a window waits for, in the words of the job page."""
+def _sentences() -> dict[str, Any]:
+    """What a queue or a window waits for, in the words of the job page, and what the provider says of a window."""
     now = clock(db.session())
     show = shown_in(parts().settings, now)
     return {
         "why_queue_waits": lambda state: waiting.why_queue_waits(state, now, show),
         "why_window_waits": lambda window: waiting.why_window_waits(window, now, show),
-    }
+        "provider_counts": lambda window: request_counts(window.provider_batch), "now": now,
+    }  # fmt: skip
 
 
 @bp.get("")
@@ -43,19 +53,29 @@ def index() -> ResponseReturnValue:
     return render_template(
         "admin/index.html", jobs=found, older=older, show_user=True, overview=reporting.overview(session),
         queues=batches.list_queues(session, parts().settings, parts().profiles),
-        windows=reporting.list_windows(session),
+        windows=window_reports.list_windows(session)[0],
         shutdowns=shutdowns.shutdowns(session, parts().settings, parts().prices, parts().profiles),
         benchmark=benchmark_figures.latest(session),
+    )  # fmt: skip
+
+
+@bp.get("/queues")
+def queues() -> ResponseReturnValue:
+    views = batches.list_queues(db.session(), parts().settings, parts().profiles)
+    return reply(
+        "admin/queues.html", "admin/_queues.html", queues=views, poll_seconds=POLL_SECONDS,
+        depths={view.queue.id: view.state.queued for view in views},
+        all_queues=None if is_htmx() else window_reports.list_all_queues(db.session()),
     )  # fmt: skip
 
 
 @bp.get("/queues/<int:queue_id>")
 def queue(queue_id: int) -> ResponseReturnValue:
     session = db.session()
-    found = reporting.get_queue(session, queue_id)
+    found = window_reports.get_queue(session, queue_id)
     return render_template(
         "admin/queue.html", queue=found, state=batches.queue_state(session, parts().settings, parts().profiles, found),
-        windows=reporting.list_windows(session, queue_id=queue_id),
+        windows=window_reports.list_windows(session, queue_id=queue_id)[0],
         audit=audit_log.list_audit(session, target=f"queue:{queue_id}"),
     )  # fmt: skip
 
@@ -89,15 +109,29 @@ def flush_queue(queue_id: int) -> ResponseReturnValue:
     return do(deed, url_for("admin.queue", queue_id=queue_id))
 
 
+@bp.get("/windows")
+def windows() -> ResponseReturnValue:
+    which, queue_id = _chosen("status", WINDOW_TABS), request.args.get("queue", type=int)
+    before = request.args.get("before", type=int)
+    found, older = window_reports.list_windows(db.session(), queue_id=queue_id, which=which, before=before)
+    return reply(
+        "admin/windows.html", "admin/_window_list.html", windows=found, older=older, before=before, tabs=WINDOW_TABS,
+        query={name: value for name, value in (("status", which), ("queue", queue_id)) if value is not None},
+        poll_seconds=POLL_SECONDS if before is None else None,
+    )  # fmt: skip
+
+
 @bp.get("/windows/<int:window_id>")
 def window(window_id: int) -> ResponseReturnValue:
-    session = db.session()
-    found = reporting.get_window(session, window_id)
-    items = reporting.window_items(session, window_id, after=request.args.get("after", ""))
+    session, outcome = db.session(), _chosen("outcome", OUTCOMES)
+    found = window_reports.get_window(session, window_id)
+    after = request.args.get("after", 0, type=int)
+    items, more = window_reports.window_items(session, window_id, outcome=outcome, after=after)
     return render_template(
-        "admin/window.html", window=found, items=items, counts=request_counts(found.provider_batch),
-        events=reporting.window_events(session, window_id), outcomes=reporting.window_outcomes(session, window_id),
-        costs=reporting.window_costs(session, window_id), is_over=found.status in TERMINAL_WINDOWS,
+        "admin/window.html", window=found, items=items, more=more, after=after, outcome=outcome,
+        events=window_reports.window_events(session, window_id),
+        outcomes=window_reports.window_outcomes(session, window_id),
+        costs=window_reports.window_costs(session, window_id), is_over=found.status in TERMINAL_WINDOWS,
         audit=audit_log.list_audit(session, target=f"window:{window_id}"),
     )  # fmt: skip
 
@@ -139,3 +173,12 @@ def retry_job(job_id: int) -> ResponseReturnValue:
 def audit() -> ResponseReturnValue:
     before = request.args.get("before", type=int)
     return render_template("admin/audit.html", audit=audit_log.list_audit(db.session(), before=before), before=before)
+
+
+def _chosen(name: str, known: Collection[str]) -> str | None:
+    """What the address chooses; None for nothing, and for what is not known: that is said on the page."""
+    given = request.args.get(name, "")
+    if given and given not in known:
+        flash(f"There is no {name} “{given[:40]}”: all are shown.", "warning")
+        return None
+    return given or None
