@@ -114,15 +114,21 @@ def job_of_owner(session: Session, parts: Parts) -> int:
     return 1
 
 
+def path_of(rule: str) -> str:
+    """The address of what the fixture made."""
+    path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
+    path = path.replace("<name>", "cost").replace("<any(csv,jsonl):kind>", "csv")
+    for name in ("job", "window", "queue", "run", "submission", "document", "user"):
+        path = path.replace(f"<int:{name}_id>", "1")
+    return path
+
+
 @pytest.mark.parametrize("person", PEOPLE)
 def test_everybody_gets_what_is_theirs(client: FlaskClient, job_of_owner: int, person: str) -> None:
     for (method, rule), expected in TABLE.items():
         if person != "anonymous":
             client.post("/login", data={"email": f"{person}@example.org", "password": PASSWORD})
-        path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
-        path = path.replace("<name>", "cost").replace("<any(csv,jsonl):kind>", "csv")
-        for name in ("job", "window", "queue", "run", "submission", "document", "user"):
-            path = path.replace(f"<int:{name}_id>", "1")
+        path = path_of(rule)
         found = client.open(path, method=method, buffered=True).status_code
         assert found == expected[PEOPLE.index(person)], f"{person}: {method} {path}"
 
