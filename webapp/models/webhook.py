@@ -21,6 +21,8 @@ class Webhook(Base):
     url: Mapped[str]
     event_types: Mapped[list[str]] = mapped_column(ARRAY(Text))  # domain/webhooks.py
     salt: Mapped[str]
+    old_salt: Mapped[str | None]  # its secret signs beside the new one, until
+    old_salt_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
     disabled_because: Mapped[str | None]  # a sentence for its owner
@@ -35,7 +37,7 @@ class WebhookDelivery(Base):
     webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     event_type: Mapped[str]
     target_id: Mapped[BigInt]  # of the job or the submission
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)  # retention
     due_at: Mapped[datetime | None]  # the next try; NULL = delivered, or given up
     attempts: Mapped[int] = mapped_column(server_default="0")
     delivered_at: Mapped[datetime | None]
@@ -47,5 +49,7 @@ class WebhookDelivery(Base):
     __table_args__ = (
         UniqueConstraint("webhook_id", "event_type", "target_id"),  # an end is told once
         CheckConstraint("delivered_at IS NULL OR due_at IS NULL", name="delivered_is_done"),
-        Index("ix_webhook_deliveries_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        # Sending goes by address; the log of an address is newest first.
+        Index("ix_webhook_deliveries_due", "webhook_id", "due_at", "id", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_webhook_deliveries_newest", "webhook_id", text("id DESC")),
     )

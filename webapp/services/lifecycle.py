@@ -25,6 +25,7 @@ from webapp.domain.states import (
     WindowStatus,
 )
 from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
+from webapp.services import webhook_outbox
 from webapp.services.bulk import copy_rows, new_ids
 
 MAX_FREE_RETURNS = 10
@@ -301,9 +302,11 @@ def _write_events(
     session: Session, moved: Sequence[Any], target: JobStatus, now: datetime, actor: str, reason: str,
     detail: Any = None,
 ) -> None:  # fmt: skip
-    """One row for each (job id, from, attempt)."""
+    """One row for each (job id, from, attempt); ends are told to those who listen."""
     if not moved:
         return
+    if target in TERMINAL_JOBS:
+        webhook_outbox.tell_of_jobs(session, [job_id for job_id, *_ in moved], target, now=now)
     columns = ("job_id", "at", "from_status", "to_status", "actor", "reason", "attempt", "detail")
     copy_rows(session, JobEvent, columns, (
         (job_id, now, source, target, actor, reason, attempt, detail) for job_id, source, attempt in moved

@@ -19,9 +19,9 @@ from webapp.domain.errors import InvalidInput, InvalidMove, InvalidRows, NotFoun
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row
-from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, JobStatus
+from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, UNFINISHED_JOBS, JobStatus
 from webapp.models import Job, LedgerEntry, Submission, User
-from webapp.services import estimates, jobs, lifecycle
+from webapp.services import estimates, jobs, lifecycle, webhook_outbox
 from webapp.services.clock import clock
 from webapp.services.ledger import is_unknown
 from webapp.services.registry import Profiles
@@ -175,10 +175,7 @@ def list_jobs(
 def first_waiting(session: Session, submission_id: int) -> Job | None:
     """The first of its jobs that has not ended: what that one waits for, the others mostly wait for, too."""
     return session.scalars(
-        select(Job)
-        .where(Job.submission_id == submission_id, Job.status.not_in(TERMINAL_JOBS))
-        .order_by(Job.id)
-        .limit(1)
+        select(Job).where(Job.submission_id == submission_id, Job.status.in_(UNFINISHED_JOBS)).order_by(Job.id).limit(1)
     ).one_or_none()
 
 
@@ -248,12 +245,17 @@ def cancel_waiting(session: Session, submission_id: int, *, user: User) -> int:
 
 
 def end_submissions(session: Session, now: datetime) -> list[int]:
-    """Mark the submissions whose last job has ended. Does not commit. Returns their ids."""
-    runs = select(Job.id).where(Job.submission_id == Submission.id, Job.status.not_in(TERMINAL_JOBS)).exists()
-    due = select(Submission.id).where(Submission.finished_at.is_(None), ~runs).with_for_update(skip_locked=True)
-    ended = list(session.scalars(due))
-    for submission in session.scalars(select(Submission).where(Submission.id.in_(ended))):
-        submission.finished_at = now
+    """Mark the submissions whose last job has ended, and tell those who listen, once. Does not commit.
+
+    Returns their ids.
+    """
+    runs = select(Job.id).where(Job.submission_id == Submission.id, Job.status.in_(UNFINISHED_JOBS)).exists()
+    due = select(Submission.id).where(Submission.finished_at.is_(None), ~runs).with_for_update(skip_locked=True).cte()
+    ended = list(session.scalars(
+        update(Submission).where(Submission.id == due.c.id).values(finished_at=now).returning(Submission.id)
+        .execution_options(synchronize_session="fetch")
+    ))  # fmt: skip
+    webhook_outbox.tell_of_submissions(session, ended, now=now)
     return ended
 
 
