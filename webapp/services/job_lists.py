@@ -1,13 +1,13 @@
-"""What programs read of many jobs at once: lists, and the results of a submission."""
+"""Many jobs at once: which ones somebody wants, their lines, and the results of a submission."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
@@ -18,36 +18,44 @@ LINE = (Job.id, Job.profile_id, Job.status, Job.execution_mode, Job.batch_strate
         Job.retry_of, Job.attempt, Job.created_at, Job.finished_at, Job.failure_code, Job.failure_message)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Which jobs; None wants all."""
 
+    user_id: int | None  # whose; it has no default, so that nobody asks for everybody's by forgetting it
     status: JobStatus | None = None
     profile_id: str | None = None
     execution_mode: ExecutionMode | None = None
     submission_id: int | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    created_after: datetime | None = None  # this moment included
+    created_before: datetime | None = None  # this moment excluded
+    job_ids: Sequence[int] | None = None  # of these only
+    oldest: int | None = None  # the job ids between which, included
+    newest: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        asked = [
+            (self.user_id, Job.user_id.__eq__),
+            (self.status, Job.status.__eq__),
+            (self.profile_id, Job.profile_id.__eq__),
+            (self.execution_mode, Job.execution_mode.__eq__),
+            (self.submission_id, Job.submission_id.__eq__),
+            (self.created_after, Job.created_at.__ge__),
+            (self.created_before, Job.created_at.__lt__),
+            (self.oldest, Job.id.__ge__),
+            (self.newest, Job.id.__le__),
+        ]
+        conditions: list[Any] = [test(value) for value, test in asked if value is not None]
+        if self.job_ids is not None:
+            conditions.append(Job.id == func.any(list(self.job_ids)))
+        return conditions
 
 
-def find_jobs(
-    session: Session, user_id: int, wanted: Wanted, *, after: int | None, size: int
-) -> tuple[list[Any], int | None]:
-    """(the user's jobs, newest first, each with the columns of LINE; the `after` of the next page, if any)."""
-    equal = {name: getattr(wanted, name) for name in ("status", "profile_id", "execution_mode", "submission_id")}
-    statement = (
-        select(*LINE)
-        .where(Job.user_id == user_id)
-        .filter_by(**{name: value for name, value in equal.items() if value is not None})
-        .order_by(Job.id.desc())
-        .limit(size + 1)
-    )
+def find_jobs(session: Session, wanted: Wanted, *, after: int | None, size: int) -> tuple[list[Any], int | None]:
+    """(jobs, newest first, each with the columns of LINE; the `after` of the next page, if any)."""
+    statement = select(*LINE).where(*wanted.conditions()).order_by(Job.id.desc()).limit(size + 1)
     if after is not None:
         statement = statement.where(Job.id < after)
-    if wanted.created_after is not None:
-        statement = statement.where(Job.created_at >= wanted.created_after)
-    if wanted.created_before is not None:
-        statement = statement.where(Job.created_at < wanted.created_before)
     rows = list(session.execute(statement))
     return rows[:size], rows[size - 1].id if len(rows) > size else None
 

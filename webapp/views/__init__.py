@@ -20,6 +20,7 @@ from webapp.views import (
     errors,
     health,
     internal,
+    job_history,
     jobs,
     metrics,
     openapi,
@@ -32,6 +33,7 @@ from webapp.views import (
 )
 
 API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, openapi)  # imported: they are in api.bp then
+JOB_PAGES = (job_history,)  # … and in jobs.bp
 
 
 def register_web(app: Flask) -> None:

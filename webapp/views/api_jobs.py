@@ -42,9 +42,10 @@ def create_job() -> ResponseReturnValue:
 def list_jobs() -> ResponseReturnValue:
     query = read_query(models.JobQuery)
     wanted = job_lists.Wanted(
-        query.status, query.profile, query.mode, query.submission, query.created_after, query.created_before
-    )
-    found, after = job_lists.find_jobs(db.session(), g.user.id, wanted, after=query.after, size=query.limit)
+        user_id=g.user.id, status=query.status, profile_id=query.profile, execution_mode=query.mode,
+        submission_id=query.submission, created_after=query.created_after, created_before=query.created_before,
+    )  # fmt: skip
+    found, after = job_lists.find_jobs(db.session(), wanted, after=query.after, size=query.limit)
     return show(models.JobList(jobs=[models.JobLine(**_line(job)) for job in found], next=after))
 
 

@@ -1,10 +1,10 @@
-"""History, and the page of one job."""
+"""The page of one job."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, flash, render_template, request, url_for
+from flask import Blueprint, Response, flash, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from sqlalchemy.orm import defer
@@ -17,18 +17,11 @@ from webapp.parts import parts
 from webapp.services import jobs, reporting, timeline, waiting
 from webapp.services.clock import clock
 from webapp.views import access
-from webapp.views.htmx import go_to, reply
+from webapp.views.htmx import go_to
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
 bp.before_request(access.require_sign_in)
 POLL_SECONDS = {ExecutionMode.SYNC: 1, ExecutionMode.BATCH: 5}
-
-
-@bp.get("")
-def index() -> ResponseReturnValue:
-    before = request.args.get("before", type=int)
-    found, older = jobs.list_jobs(db.session(), user_id=current_user.id, before=before)
-    return reply("jobs/index.html", "jobs/_table.html", jobs=found, older=older, before=before, show_user=False)
 
 
 @bp.get("/<int:job_id>")
