@@ -50,6 +50,7 @@ TABLE = {
     ("POST", "/admin/queues/<int:queue_id>/flush"): (404, 404, 404, 303),
     ("POST", "/admin/jobs/<int:job_id>/retry"): (404, 404, 404, 303),
     ("GET", "/admin/audit"): (404, 404, 404, 200),
+    ("GET", "/admin/audit.csv"): (404, 404, 404, 200),
     ("GET", "/admin/users"): (404, 404, 404, 200),
     ("POST", "/admin/users"): (404, 404, 404, 422),
     ("GET", "/admin/users/<int:user_id>"): (404, 404, 404, 200),

@@ -70,12 +70,6 @@ def unfinished_jobs(session: Session, user_id: int) -> tuple[int, int]:
     return waiting, under_way
 
 
-def note_sign_in(session: Session, user: User) -> None:
-    """Commits."""
-    user.last_sign_in_at = clock(session)
-    session.commit()
-
-
 def make_password() -> str:
     """A random password that can be read aloud: 99 bits, as five groups of four letters."""
     return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(5))

@@ -169,12 +169,6 @@ def retry_job(job_id: int) -> ResponseReturnValue:
     return do(deed, url_for("jobs.detail", job_id=job_id))
 
 
-@bp.get("/audit")
-def audit() -> ResponseReturnValue:
-    before = request.args.get("before", type=int)
-    return render_template("admin/audit.html", audit=audit_log.list_audit(db.session(), before=before), before=before)
-
-
 def _chosen(name: str, known: Collection[str]) -> str | None:
     """What the address chooses; None for nothing, and for what is not known: that is said on the page."""
     given = request.args.get(name, "")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TextIO
 
-from flask import Blueprint, jsonify, render_template, request, send_file
+from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from webapp.domain.errors import InvalidInput, NotFound
@@ -18,6 +16,7 @@ from webapp.services import cost_entries, cost_reports
 from webapp.services.clock import clock
 from webapp.services.cost_reports import Dimension, Line, Report, Scope
 from webapp.views.access import require_admin
+from webapp.views.downloads import download
 
 bp = Blueprint("costs", __name__, url_prefix="/admin/costs")
 bp.before_request(require_admin)
@@ -133,15 +132,4 @@ def _chart(lines: list[Line], dimension: Dimension) -> dict[str, Any]:
 
 
 def _csv(name: str, scope: Scope, write: Callable[[TextIO], None]) -> ResponseReturnValue:
-    """A download, written to a file first: a slow network must not hold a cursor open, nor memory fill up."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the answer)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    write(text)
-    text.detach()  # flushes
-    size = file.tell()
-    file.seek(0)
-    answer = send_file(
-        file, mimetype="text/csv", as_attachment=True, download_name=f"{name}-{scope.first}-{scope.last}.csv"
-    )
-    answer.content_length = size
-    return answer
+    return download(f"{name}-{scope.first}-{scope.last}.csv", "text/csv", write)

@@ -9,7 +9,7 @@ from flask_login import current_user, login_user, logout_user
 from webapp.domain.errors import InvalidInput, NotFound, TooManyTries
 from webapp.extensions import db
 from webapp.models import User
-from webapp.services import accounts, sign_ins, users
+from webapp.services import accounts, sign_ins
 from webapp.views.access import safe_next
 from webapp.views.forms import LoginForm, RegisterForm
 from webapp.views.htmx import go_to
@@ -71,6 +71,5 @@ def logout() -> ResponseReturnValue:
 
 def _begin_session(user: User) -> None:
     """Nothing of the anonymous session survives a sign-in (session fixation)."""
-    users.note_sign_in(db.session(), user)
     session.clear()
     login_user(user)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
 from typing import Any
 
-from flask import Blueprint, flash, request, send_file, url_for
+from flask import Blueprint, flash, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -17,6 +15,7 @@ from webapp.models import ProfileVersion, User
 from webapp.parts import parts
 from webapp.services import submission_exports, submissions, waiting
 from webapp.views.access import require_sign_in
+from webapp.views.downloads import download
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("submissions", __name__, url_prefix="/submissions")
@@ -64,18 +63,10 @@ def cancel(submission_id: int) -> ResponseReturnValue:
 
 @bp.get("/<int:submission_id>/results.<any(csv,jsonl):kind>")
 def export(submission_id: int, kind: str) -> ResponseReturnValue:
-    """A download, written to a file first: a slow network must not hold a cursor open, nor memory fill up."""
     _progress_or_404(submission_id)
     write, mimetype = EXPORTS[kind]
-    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the answer)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    write(db.session(), submission_id, text)
-    text.detach()  # flushes
-    size = file.tell()
-    file.seek(0)
-    answer = send_file(file, mimetype=mimetype, as_attachment=True, download_name=f"submission-{submission_id}.{kind}")
-    answer.content_length = size
-    return answer
+    name = f"submission-{submission_id}.{kind}"
+    return download(name, mimetype, lambda file: write(db.session(), submission_id, file))
 
 
 def _context(submission_id: int) -> dict[str, Any]:

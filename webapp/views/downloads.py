@@ -1,0 +1,24 @@
+"""Downloads that may be large."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from typing import TextIO
+
+from flask import Response, send_file
+
+
+def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Response:
+    """What `write` writes, as an attachment: into a file first, so that a slow network holds no cursor open, and
+    memory does not fill up."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the answer)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    write(text)
+    text.detach()  # flushes
+    size = file.tell()
+    file.seek(0)
+    answer = send_file(file, mimetype=mimetype, as_attachment=True, download_name=name)
+    answer.content_length = size
+    return answer
