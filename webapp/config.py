@@ -95,6 +95,10 @@ class Settings(BaseModel):
     keep_documents_days: Days = 30
     keep_requests_days: Days = 30
     keep_provider_files_days: Days = 7
+    keep_deliveries_days: Days = 30
+
+    # Webhooks
+    webhook_private_targets: bool = False
 
     # The heartbeat
     heartbeat_seconds: Seconds = 1

@@ -19,6 +19,7 @@ from webapp.gateways.provider_client import make_client
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.provider_models import ProviderModels
 from webapp.gateways.storage import LocalStorage, Storage
+from webapp.gateways.webhook_sender import WebhookSender
 from webapp.services.registry import Profiles
 
 
@@ -33,6 +34,7 @@ class Parts:
     files: ProviderFiles
     batches: ProviderBatches
     models: ProviderModels
+    webhooks: WebhookSender
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -48,6 +50,7 @@ def build_parts(settings: Settings) -> Parts:
         files=ProviderFiles(provider),
         batches=ProviderBatches(provider),
         models=ProviderModels(provider),
+        webhooks=WebhookSender(settings.webhook_private_targets),
     )
 
 

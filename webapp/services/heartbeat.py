@@ -1,4 +1,5 @@
-"""The clock of the system: dispatch, repeat, end leases, keep deadlines, nudge n8n, delete what has had its time.
+"""The clock of the system: dispatch, repeat, end leases, keep deadlines, nudge n8n, have webhooks told, delete what has
+had its time.
 
 Everything it does is safe to do twice.
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +27,7 @@ from webapp.gateways.n8n import N8n
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.provider_models import ProviderModels
 from webapp.gateways.storage import Storage
+from webapp.gateways.webhook_sender import WebhookSender
 from webapp.models import Heartbeat
 from webapp.models.operation import BEAT_ROW
 from webapp.services import benchmarks, costs, retention, shutdowns, submissions, vitals
@@ -33,6 +36,7 @@ from webapp.services.clock import clock
 from webapp.services.deadlines import cut_off_windows, run_due_jobs_now
 from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs
 from webapp.services.registry import Profiles
+from webapp.services.webhook_delivery import Deliverer
 from webapp.services.windows import end_cancelled_unsent, has_due_window
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ class Clients(Protocol):
     def files(self) -> ProviderFiles: ...
     @property
     def models(self) -> ProviderModels: ...
+    @property
+    def webhooks(self) -> WebhookSender: ...
 
 
 @dataclass
@@ -72,6 +78,7 @@ class Beat:
     roll_up_due_at: float = float("-inf")  # monotonic
     models_due_at: float = float("-inf")  # monotonic
     overdue: vitals.Overdue = field(default_factory=dict)  # at the last line of vitals
+    deliverer: Deliverer | None = None  # sends to webhooks, beside the beats
 
 
 def run(engine: Engine, clients: Clients, *, should_stop: Callable[[float], bool]) -> None:
@@ -88,16 +95,18 @@ def run(engine: Engine, clients: Clients, *, should_stop: Callable[[float], bool
 
 def _lead(connection: Connection, engine: Engine, clients: Clients, should_stop: Callable[[float], bool]) -> None:
     """Beat while this connection holds the lock: when it breaks, the lock is gone and so is the lead."""
-    is_leader, beat = False, Beat()
-    while not should_stop(clients.settings.heartbeat_seconds):
-        if not is_leader:
-            is_leader = connection.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one()
-        else:
-            connection.execute(select(1))
-        connection.commit()
-        if is_leader:
-            with Session(engine) as session:
-                tick(session, clients, beat)
+    is_leader = False
+    with closing(Deliverer(engine, clients.webhooks, clients.settings.secret_key.get_secret_value())) as deliverer:
+        beat = Beat(deliverer=deliverer)
+        while not should_stop(clients.settings.heartbeat_seconds):
+            if not is_leader:
+                is_leader = connection.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one()
+            else:
+                connection.execute(select(1))
+            connection.commit()
+            if is_leader:
+                with Session(engine) as session:
+                    tick(session, clients, beat)
 
 
 def tick(session: Session, clients: Clients, beat: Beat) -> None:
@@ -121,6 +130,7 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: _roll_up_due(session, beat),
         lambda: _refresh_models(session, clients, beat),
         lambda: _end_submissions(session),
+        lambda: _deliver_due(session, beat),
     )
     for action in actions:
         try:
@@ -174,6 +184,11 @@ def _refresh_models(session: Session, clients: Clients, beat: Beat) -> None:
 def _end_submissions(session: Session) -> None:
     submissions.end_submissions(session, clock(session))
     session.commit()
+
+
+def _deliver_due(session: Session, beat: Beat) -> None:
+    if beat.deliverer:
+        beat.deliverer.start_due(session)
 
 
 def _write_vitals(session: Session, settings: Settings, profiles: Profiles, beat: Beat) -> None:
