@@ -10,15 +10,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from bench import batch_rows, books
+from bench import batch_rows, books, http_rows
 from bench.batch_rows import Bench
-from bench.measure import Row, measure, write
+from bench.measure import Figures, Row, measure, write
 from bench.queue_mode import machine
 from devstack import layout
+from devstack.ports import free_ports
 from devstack.stack import Stack
 from tests.fakes import FakeProviderFiles
 from webapp.config import Settings
@@ -47,6 +49,14 @@ def rows_of(bench: Bench, scale: float) -> Iterator[tuple[str, Callable[[], Row]
     yield "claim-50000", lambda: claims(sized(50_000))
 
 
+def http_rows_of(http: http_rows.Servers) -> Iterator[tuple[str, Callable[[], Row]]]:
+    yield "api-enqueue", lambda: http_rows.api_enqueue(http)
+    yield "status-poll", lambda: http_rows.status_poll(http)
+    for name in http_rows.PAGES:
+        yield "pages", partial(http_rows.page, http, name)
+    yield "upload", lambda: http_rows.upload(http)
+
+
 def main() -> None:
     wish = argparse.ArgumentParser(prog="bench", description=__doc__)
     wish.add_argument("--rows", help="names, separated by commas; without it: all")
@@ -56,7 +66,10 @@ def main() -> None:
     wanted = wish.parse_args()
     chosen = set(wanted.rows.split(",")) if wanted.rows else None
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
-        stack = Stack(layout.for_folder(Path(name)), env={"PATH": os.environ["PATH"], **SETTINGS})
+        stack = Stack(
+            layout.for_folder(Path(name)),
+            env={"PATH": os.environ["PATH"], "WEB_PORT": str(free_ports(1)[0]), **SETTINGS},
+        )
         stack.claim_and_start_postgres()
         try:
             stack.run_flask("migrate", "db", "upgrade")
@@ -64,8 +77,13 @@ def main() -> None:
             engine = create_engine(stack.cluster.url(), pool_size=20)
             bench = Bench(engine, stack.cluster, replace(build_parts(settings), files=FakeProviderFiles()), Path(name))
             bench.fill(books.finished_jobs, bench.queue("books"), round(ON_THE_BOOKS * wanted.scale))
-            figures = [measure(make(), wanted.rounds) for row, make in rows_of(bench, wanted.scale)
-                       if chosen is None or row in chosen]  # fmt: skip
+
+            def measured(rows: Iterator[tuple[str, Callable[[], Row]]]) -> list[Figures]:
+                return [measure(make(), wanted.rounds) for row, make in rows if chosen is None or row in chosen]
+
+            with http_rows.servers(bench, stack) as http:
+                figures = measured(http_rows_of(http))
+            figures += measured(rows_of(bench, wanted.scale))
             write(wanted.to, {"machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale)}, figures)
             engine.dispose()
         finally:

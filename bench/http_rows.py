@@ -1,0 +1,307 @@
+"""Rows over HTTP: the web app and a bare Flask app, each in a gunicorn like `make run`'s, asked in turns by `wrk`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from flask import Flask
+from pypdf import PdfReader, PdfWriter
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from bench.batch_rows import Bench
+from bench.measure import Row
+from devstack.errors import StackError
+from devstack.ports import free_ports
+from devstack.processes import Process, status_of, wait_until
+from devstack.stack import Stack
+from tests.conftest import DATA
+from tests.people import PASSWORD
+from webapp import create_app
+from webapp.config import Settings
+from webapp.extensions import db
+from webapp.models import User
+from webapp.services import accounts
+
+SECONDS = 5
+LOOKS_AT_HEALTH_EVERY = 0.05  # seconds
+READER, ADMIN = "user0@example.org", "bench@example.org"  # the first has jobs on the books
+# A request of wrk, and at the end a line of figures: count, microseconds, p50, p95, errors.
+SCRIPT = """
+wrk.method = %(method)s
+wrk.body = %(body)s
+for name, value in pairs(%(headers)s) do wrk.headers[name] = value end
+request = function()
+  return wrk.format(nil, (string.gsub(%(path)s, "{job}", tostring(%(first)d + %(step)d * math.random(0, %(last)d)))))
+end
+done = function(summary, latency)
+  local wrong = summary.errors
+  io.write(string.format("FIGURES %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(95), wrong.status + wrong.connect + wrong.read + wrong.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, again and again. `{job}` in the path becomes the number of one of the reader's jobs."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: str | None = None
+    connections: int = 1
+
+
+@dataclass(frozen=True)
+class Load:
+    per_second: float
+    p50_ms: float
+    p95_ms: float
+
+
+class Servers:
+    """The web app and the bare app on the bench's database, and who may ask the first."""
+
+    def __init__(self, bench: Bench, stack: Stack, worker: int, bare_url: str, folder: Path) -> None:
+        self.bench, self.stack, self.worker, self.bare_url, self.folder = bench, stack, worker, bare_url, folder
+        with Session(bench.engine) as session:
+            # The reader signs in with the admin's password; `bench` is the admin.
+            session.execute(text(
+                "UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE email = :admin)"
+                " WHERE email = :reader"), {"admin": ADMIN, "reader": READER})  # fmt: skip
+            session.execute(text("UPDATE users SET role = 'admin' WHERE email = :admin"), {"admin": ADMIN})
+            session.commit()
+            self.reader_id, *own = session.execute(text(
+                "SELECT user_id, min(id), count(*), (max(id) - min(id)) / greatest(1, count(*) - 1) FROM jobs"
+                " WHERE user_id = (SELECT id FROM users WHERE email = :reader) AND finished_at IS NOT NULL"
+                " GROUP BY user_id"), {"reader": READER}).one()  # fmt: skip
+            self.first_job, self.jobs, self.step = map(int, own)
+            self.token = accounts.create_token(session, session.get_one(User, self.reader_id), "bench")
+
+    def sign_in(self, email: str) -> dict[str, str]:
+        """The headers of a browser in which this person has signed in."""
+        with httpx2.Client(base_url=self.stack.web_url) as http:
+            found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', http.get("/login").text)
+            assert found
+            form = {"email": email, "password": PASSWORD, "csrf_token": found[1]}
+            assert http.post("/login", data=form).status_code == 303
+            return {"Cookie": "; ".join(f"{name}={value}" for name, value in http.cookies.items())}
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def load(self, call: Call) -> Load:
+        """What wrk makes of it in some seconds, after a second to warm up. Every answer must be a good one."""
+        script = self.folder / "call.lua"
+        headers = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in call.headers.items())
+        path = call.url.removeprefix(self.stack.web_url).removeprefix(self.bare_url)
+        script.write_text(SCRIPT % {
+            "method": '"POST"' if call.body else '"GET"', "body": json.dumps(call.body) if call.body else "nil",
+            "headers": f"{{{headers}}}", "path": json.dumps(path), "first": self.first_job, "step": self.step,
+            "last": self.jobs - 1,
+        })  # fmt: skip
+        for seconds in (1, SECONDS):
+            said = subprocess.run(
+                [_wrk(), "-t1", f"-c{call.connections}", f"-d{seconds}s", "-s", str(script), call.url],
+                capture_output=True, text=True, check=True, timeout=60 + seconds,
+            ).stdout  # fmt: skip
+        found = re.search(r"FIGURES (\d+) (\d+) (\d+) (\d+) (\d+)", said)
+        assert found, said
+        count, microseconds, p50, p95, wrong = map(int, found.groups())
+        assert wrong == 0, f"{wrong} of {count} answers were wrong: {call.url}"
+        return Load(count / microseconds * 1e6, p50 / 1000, p95 / 1000)
+
+
+@contextmanager
+def servers(bench: Bench, stack: Stack) -> Iterator[Servers]:
+    folder = bench.folder / "http"
+    folder.mkdir()
+    bare_url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    command = stack.command("web")
+    argv = [bare_url[7:] if one == stack.web_url[7:] else one for one in command.argv]
+    argv[argv.index("wsgi:app")] = "bench.bare_app:app"
+    env = {"BARE_DATABASE_URL": stack.cluster.url().replace("+psycopg", ""), "BARE_FOLDER": str(folder)}
+    web = Process(command, folder / "web.log")
+    bare = Process(replace(command, name="bare", argv=argv, env={**command.env, **env}), folder / "bare.log")
+    try:
+        for process, url in ((web, stack.web_url), (bare, bare_url)):
+            process.start()
+            wait_until(lambda url=url: status_of(f"{url}/healthz") == 200, what=f"An answer of {process.command.name}",
+                       seconds=60, processes=[process])  # type: ignore[misc]  # fmt: skip
+        [worker] = Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text().split()
+        yield Servers(bench, stack, int(worker), bare_url, folder)
+    finally:
+        for process in (web, bare):
+            process.stop()
+
+
+def api_enqueue(http: Servers, amount: int = 1_000) -> Row:
+    inputs = {"text": "The gate was opened and the water ran. " * 4, "labels": "good, bad", "executionMode": "batch"}
+    queue = http.bench.queue("api-floor")
+    json_type = {"Content-Type": "application/json"}
+    ours = Call(f"{http.stack.web_url}/api/v1/jobs", http.bearer | json_type,
+                json.dumps({"profile": "text_classification", "inputs": inputs}), 8)  # fmt: skip
+    bare = Call(f"{http.bare_url}/jobs/{http.reader_id}/{http.bench.version}/{queue}", json_type, json.dumps(inputs), 8)
+    return _in_turns(http, "single enqueue by API, 8 connections", "bare Flask, one INSERT", 0.35, amount, ours, bare)
+
+
+def status_poll(http: Servers, amount: int = 1_000) -> Row:
+    who = http.sign_in(READER)
+    ours = Call(f"{http.stack.web_url}/jobs/{{job}}/status", who | {"HX-Request": "true"}, None, 16)
+    bare = Call(f"{http.bare_url}/jobs/{http.reader_id}/{{job}}", {}, None, 16)
+    return _in_turns(http, "job status poll, 16 connections", "bare Flask, one SELECT", 0.4, amount, ours, bare)
+
+
+def _in_turns(
+    http: Servers, name: str, floor_is: str, wanted: float, amount: int, ours: Call, bare: Call
+) -> Row:  # fmt: skip
+    notes = dict[str, Any]()
+
+    def take(call: Call, side: str) -> float:
+        http.bench.tidy()
+        found = http.load(call)
+        notes[f"{side} p50, p95 ms"] = f"{found.p50_ms:.1f}, {found.p95_ms:.1f}"
+        return amount / found.per_second
+
+    return Row(name, floor_is, wanted, amount, "requests", lambda: take(ours, "ours"), lambda: take(bare, "floor"),
+               notes)  # fmt: skip
+
+
+PAGES = {
+    "history": (READER, "/jobs"),
+    "a page of the history far back": (READER, "/jobs?before={middle}"),
+    "admin": (ADMIN, "/admin"),
+    "admin: a window": (ADMIN, "/admin/windows/1"),
+    "costs": (ADMIN, "/admin/costs"),
+}  # fmt: skip
+
+
+def page(http: Servers, name: str, amount: int = 100) -> Row:
+    """One page, asked by one connection. Its floor: the same statements, asked of PostgreSQL and nothing else."""
+    email, path = PAGES[name]
+    path = path.format(middle=http.first_job + http.step * (http.jobs // 2))
+    headers, notes = http.sign_in(email), dict[str, Any]()
+    asked = statements(http, path, headers)
+
+    def ours() -> float:
+        found = http.load(Call(f"{http.stack.web_url}{path}", headers))
+        notes["p50, p95 ms"] = f"{found.p50_ms:.1f}, {found.p95_ms:.1f} (wanted: p95 under 40)"
+        return amount / found.per_second
+
+    def floor() -> float:
+        times = []
+        with http.bench.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            for _ in range(amount):
+                started = time.monotonic()
+                for statement, values in asked:
+                    driver.execute(statement, values).fetchall()
+                times.append(time.monotonic() - started)
+            connection.rollback()
+        return sum(times)
+
+    notes["statements"] = len(asked)
+    return Row(f"page: {name}", "its own statements in SQL", 0.0, amount, "pages", ours, floor, notes)
+
+
+def statements(http: Servers, path: str, headers: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """What a page asks of PostgreSQL: (SQL, values) in order. In this process, with the web app's own settings."""
+    app: Flask = create_app(settings=Settings.from_env(http.stack.app_environment()))
+    found: list[tuple[str, Any]] = []
+    client = app.test_client(use_cookies=False)
+    with app.app_context():
+        engine = db.engine
+    client.get(path, headers=dict(headers))  # the first asks for more: caches are empty
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_conn: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
+        found.append((statement, values))
+
+    answer = client.get(path, headers=dict(headers))
+    assert answer.status_code == 200, f"{path}: {answer.status}"
+    engine.dispose()
+    return [one for one in found if one[0].lstrip().upper().startswith(("SELECT", "WITH"))]
+
+
+def upload(http: Servers, files: int = 8, megabytes: int = 20) -> Row:
+    """So many PDFs at once, each in a request of its own, while somebody looks at `/healthz`."""
+    notes, contents = dict[str, Any](), [_pdf(megabytes) for _ in range(files)]
+
+    def send(url: str, headers: Mapping[str, str]) -> float:
+        before, is_over, waits, peak = _memory(http.worker), threading.Event(), list[float](), [0.0]
+
+        def look() -> None:
+            with httpx2.Client(base_url=url, timeout=120) as client:
+                while not is_over.wait(LOOKS_AT_HEALTH_EVERY):
+                    started = time.monotonic()
+                    client.get("/healthz").raise_for_status()
+                    waits.append(time.monotonic() - started)
+                    peak.append(_memory(http.worker))
+
+        path = "/api/v1/documents" if headers else "/documents"
+
+        def one(content: bytes) -> None:
+            with httpx2.Client(base_url=url, timeout=120) as client:
+                part = {"file": ("a.pdf", content, "application/pdf")}
+                answer = client.post(path, headers=dict(headers), files=part)
+                assert answer.status_code == 201, answer.text
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        started = time.monotonic()
+        try:
+            with ThreadPoolExecutor(files) as pool:
+                list(pool.map(one, contents))
+        finally:
+            seconds = time.monotonic() - started
+            is_over.set()
+            watcher.join()
+        if headers:
+            notes["memory +MB"] = round(max(peak) - before)
+            p95 = statistics.quantiles(waits, n=20)[18] * 1000 if len(waits) > 1 else float("nan")
+            notes["healthz p95 ms"] = f"{p95:.0f} of {len(waits)} looks"
+        return seconds
+
+    return Row(
+        f"upload {files} × {megabytes} MB at once", "bare Flask multipart", 0.7, files * megabytes, "MB",
+        lambda: send(http.stack.web_url, http.bearer), lambda: send(http.bare_url, {}), notes,
+    )  # fmt: skip
+
+
+def _pdf(megabytes: int) -> bytes:
+    """A PDF of about that size: two pages, and an attachment that does not compress."""
+    writer = PdfWriter(clone_from=PdfReader(DATA / "two-pages.pdf"))
+    writer.add_attachment("noise.bin", os.urandom(megabytes * 2**20 - 200_000))
+    written = BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def _memory(pid: int) -> float:
+    """Megabytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1000
+
+
+def _wrk() -> str:
+    program = shutil.which("wrk")
+    if program is None:
+        raise StackError("wrk is missing, which makes the requests: apt install wrk")
+    return program
