@@ -169,7 +169,7 @@ def test_a_queue_with_deadlines_is_judged_by_the_job_that_is_claimed_first(
     open_one(session, parts, other)
     queue = session.scalars(select(Queue).where(Queue.id != other)).one()
     [view] = batches.list_queues(session, parts.settings, parts.profiles)
-    state = batches.queue_state(session, parts.settings, parts.profiles, queue)
+    state = batches.queue_state(session, parts.settings, parts.profiles, queue, clock(session))
     assert (view.state.has_room, state.has_room) == (is_urgent_first, is_urgent_first)
     assert (view.state.queued, state.queued) == (2, 2)  # the late one is not counted either
 

@@ -147,7 +147,12 @@ class Profile(Part):
     def is_active(self) -> bool:
         return self.status == "active"
 
-    @property
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The whole profile as JSON, as its file says it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @cached_property
     def content_hash(self) -> str:
         """Identifies what a job is pinned to: fields, request and output (hex sha256)."""
         pinned = self.model_dump(mode="json", by_alias=True, include={"fields", "request", "output"})

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from webapp.domain.errors import InvalidInput
 from webapp.domain.scopes import Scope
 from webapp.models import ApiToken, User
-from webapp.services.clock import clock
+from webapp.services.clock import NOW, clock
 
 MIN_PASSWORD_LENGTH = 10
 MAX_PASSWORD_LENGTH = 200
@@ -174,18 +174,16 @@ def find_bearer(session: Session, token: str) -> Bearer | None:
 
     Notes its use, to the minute, and commits that.
     """
-    now = clock(session)
     found = session.execute(
-        select(ApiToken, User)
+        select(ApiToken, User, NOW)
         .join(User, User.id == ApiToken.user_id)
-        .where(
-            ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled,
-            or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now),
-        )
-    ).one_or_none()  # fmt: skip
+        .where(ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled)
+    ).one_or_none()
     if found is None:
         return None
-    own, user = found
+    own, user, now = found
+    if own.expires_at is not None and own.expires_at <= now:
+        return None
     bearer = Bearer(user, own.id, frozenset(own.scopes))
     if own.last_used_at is None or own.last_used_at < now - USE_NOTED_EVERY:
         unseen = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < now - USE_NOTED_EVERY)

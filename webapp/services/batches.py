@@ -61,14 +61,16 @@ def has_ready_queue(session: Session, settings: Settings, profiles: Profiles) ->
     now = clock(session)
     waits = select(Job.id).where(*_is_waiting()).exists()
     queues = session.scalars(select(Queue).where(waits)).all()
-    return any(readiness(queue_state(session, settings, profiles, queue), now).ready for queue in queues)
+    return any(readiness(queue_state(session, settings, profiles, queue, now), now).ready for queue in queues)
 
 
-def queue_state(session: Session, settings: Settings, profiles: Profiles, queue: Queue) -> QueueState:
+def queue_state(
+    session: Session, settings: Settings, profiles: Profiles, queue: Queue, now: datetime
+) -> QueueState:  # fmt: skip
     """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
     size, wait = _limits(session, settings, profiles, queue)
     enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
-    found = _waiting(settings, clock(session), at_most=size).where(Queue.id == queue.id)
+    found = _waiting(settings, now, at_most=size).where(Queue.id == queue.id)
     row = session.execute(found).one_or_none()
     return _state(settings, queue, size, wait, Waiting(*row[1:]) if row else Waiting(), enqueued)
 
@@ -89,7 +91,7 @@ def open_window(
     if settings.max_enqueued_tokens:  # so do the openers of one model, which share its allowance
         session.execute(select(func.pg_advisory_xact_lock(MODEL_LOCK, func.hashtext(queue.model))))
     now = clock(session)
-    state = queue_state(session, settings, profiles, queue)
+    state = queue_state(session, settings, profiles, queue, now)
     state = replace(state, size=min(state.size, max_batch_size or state.size))
     judged = readiness(state, now, flush=flush)
     if job_ids is not None and judged.reason not in BLOCKED:

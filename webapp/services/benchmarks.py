@@ -167,7 +167,7 @@ def _flush_what_is_short(
     now = clock(session)
     for queue_id in queue_ids:
         queue = session.get_one(Queue, queue_id)
-        if policy.readiness(queue_state(session, settings, profiles, queue), now).reason == "short":
+        if policy.readiness(queue_state(session, settings, profiles, queue, now), now).reason == "short":
             with contextlib.suppress(InsufficientJobs):  # somebody else was quicker
                 control.flush_queue(
                     session, settings, profiles, queue.id, user=run.user, reason=f"benchmark run {run.id}"

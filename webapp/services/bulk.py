@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Any, cast
 
-from psycopg import Connection, sql
+from psycopg import Connection, Cursor, sql
 from psycopg.types.json import JsonbDumper
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
@@ -18,18 +19,35 @@ FEW = 20  # rows that a plain INSERT takes sooner than a COPY by way of a table 
 
 def copy_rows(session: Session, table: type[Base], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Store rows (values in the order of `columns`; a dict is JSON) in the session's transaction."""
-    _copy(session, table.__tablename__, columns, rows)
+    stream = iter(rows)
+    if len(first := list(islice(stream, 2))) < 2:  # the job of somebody who waits
+        _insert_one(session, table.__tablename__, columns, *first)
+        return
+    _copy(session, table.__tablename__, columns, chain(first, stream))
 
 
 def _copy(session: Session, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(name), names)
+    with _cursor(session) as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _insert_one(session: Session, name: str, columns: Sequence[str], row: Sequence[Any] = ()) -> None:
+    if not row:
+        return
+    # Its id is given, as in a COPY: OVERRIDING lets it be.
+    into, places = f"{name} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE", ", ".join(["%s"] * len(columns))
+    with _cursor(session) as cursor:
+        cursor.execute(f"INSERT INTO {into} VALUES ({places})", row)  # noqa: S608  (our own names)
+
+
+def _cursor(session: Session) -> Cursor[Any]:
     connection = cast(Connection[Any], session.connection().connection.driver_connection)
-    with connection.cursor() as cursor:
-        cursor.adapters.register_dumper(dict, JsonbDumper)
-        with cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
+    cursor = connection.cursor()
+    cursor.adapters.register_dumper(dict, JsonbDumper)
+    return cursor
 
 
 def insert_new(

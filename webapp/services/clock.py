@@ -18,12 +18,13 @@ from webapp.models import ClockOffset
 TEST_CLOCK_OPTION = "-c sluice.test_clock=on"
 _is_on = func.coalesce(cast(func.nullif(func.current_setting("sluice.test_clock", True), ""), Boolean), False)
 _offset = func.coalesce(select(ClockOffset.ahead).scalar_subquery(), cast("0", INTERVAL))
-_NOW = select(func.clock_timestamp() + case((_is_on, _offset), else_=cast("0", INTERVAL)))
+# The moment as a column, for a statement that reads other things, too.
+NOW = (func.clock_timestamp() + case((_is_on, _offset), else_=cast("0", INTERVAL))).label("now")
 
 
 def clock(session: Session) -> datetime:
     """The moment of this use case, aware, UTC."""
-    return session.execute(_NOW).scalar_one()
+    return session.execute(select(NOW)).scalar_one()
 
 
 def move_clock(session: Session, *, ahead: timedelta) -> None:

@@ -29,6 +29,7 @@ from webapp.services.registry import Profiles
 from webapp.services.runs import Run, prepare
 
 RECENT_ANSWERS = 200  # of a profile: what it is calibrated by
+CALIBRATED_EVERY = 10  # seconds
 RECENT_WINDOWS = 20  # of a queue: how long a ride takes
 CHUNK, CHUNK_OF_DOCUMENTS = 500, 20  # runs in memory at a time; a document's text may be megabytes
 MOST_BYTES = 1_000_000_000  # of the requests of one submission: it is one transaction, and some minutes of COPY
@@ -143,6 +144,14 @@ def quoted_chunks(
         raise InvalidRows(faults)
 
 
+def recent_calibration(session: Session, profiles: Profiles, profile_id: str) -> Calibration:
+    """`calibrate` of a moment ago, once there are answers enough: the next few change little."""
+    return profiles.kept(
+        profile_id, CALIBRATED_EVERY, lambda: calibrate(session, profile_id),
+        lasts=lambda found: found.answers >= ENOUGH_ANSWERS,
+    )  # fmt: skip
+
+
 def calibrate(session: Session, profile_id: str) -> Calibration:
     """What the last answers of this profile took, and how far their estimates were off (share of the cost)."""
     recent = (
@@ -202,7 +211,7 @@ def outlook(
     model = first.model_in(ExecutionMode.BATCH, settings)
     key = {"profile_id": profile_id, "endpoint": first.endpoint, "model": model, "strategy": first.strategy}
     queue = session.scalars(select(Queue).filter_by(**key)).one_or_none()
-    state = queue_state(session, settings, profiles, queue or Queue(**key))
+    state = queue_state(session, settings, profiles, queue or Queue(**key), now)
     state = replace(state, queued=state.queued + joining, oldest_queued_at=state.oldest_queued_at or now)
     opens_at = now if readiness(state, now).ready else None
     if opens_at is None and not state.is_held and state.has_room:

@@ -14,16 +14,16 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session, joinedload
 
 from webapp.config import Settings
-from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
+from webapp.domain.errors import InvalidInput, InvalidMove, NotFound, SluiceError
 from webapp.domain.pricing import PriceList
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
 from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
 from webapp.services import budgets, lifecycle
 from webapp.services.bulk import copy_rows
-from webapp.services.clock import clock
-from webapp.services.estimates import Quote, calibrate, quoted_chunks
-from webapp.services.registry import Profiles, store_version
+from webapp.services.clock import NOW, clock
+from webapp.services.estimates import Quote, quoted_chunks, recent_calibration
+from webapp.services.registry import Profiles, store_version, version_of
 from webapp.services.runs import Run
 
 PAGE_SIZE = 30
@@ -39,14 +39,17 @@ def create_jobs(
     then: Callable[[list[int]], None] | None = None,
 ) -> list[int]:  # fmt: skip
     """Store runs of a profile, all or none; returns the jobs' ids. Commits, and before that gives `then` the ids,
-    for rows that must not be there without these jobs. Raises what `store_jobs` raises.
+    for rows that must not be there without these jobs. Rolls back and raises what `store_jobs` raises.
     """
-    with session.begin_nested():  # a caller that catches the refusal and commits must not store half of it
+    try:
         job_ids = store_jobs(
             session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of
         )
         if then:
             then(job_ids)
+    except SluiceError:
+        session.rollback()  # a caller that catches the refusal and commits must not store half of it
+        raise
     session.commit()
     return job_ids
 
@@ -63,11 +66,12 @@ def store_jobs(
     Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidRows with a message per run and field.
     """
     profile = profiles.runnable(profile_id)
-    now = clock(session)
-    calibration = calibrate(session, profile.id)
+    now, version_id = session.execute(select(NOW, version_of(profile))).one()
+    calibration = recent_calibration(session, profiles, profile.id)
     constant = {
-        "user_id": user.id, "profile_id": profile.id, "profile_version_id": store_version(session, profile),
-        "retry_of": retry_of, "submission_id": submission_id,
+        "user_id": user.id, "profile_id": profile.id,
+        "profile_version_id": version_id or store_version(session, profile), "retry_of": retry_of,
+        "submission_id": submission_id,
     }  # fmt: skip
     queue_of = lru_cache(partial(_queue_id, session, profile.id))
     job_ids: list[int] = []
@@ -173,7 +177,7 @@ def cancel_job(session: Session, job: Job, *, actor: str) -> None:
 
 def get_job(session: Session, job_id: int, *, user_id: int | None) -> Job:
     """One job with its result; `user_id` None means any user's. Raises NotFound."""
-    statement = select(Job).where(Job.id == job_id).options(joinedload(Job.result), joinedload(Job.profile_version))
+    statement = select(Job).where(Job.id == job_id).options(joinedload(Job.result))
     if user_id is not None:
         statement = statement.where(Job.user_id == user_id)
     job = session.scalars(statement).one_or_none()

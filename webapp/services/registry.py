@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exists, func, or_, select
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import ScalarSelect, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -10,12 +15,15 @@ from webapp.domain.errors import PlannedProfile, UnknownProfile
 from webapp.domain.profiles import Profile
 from webapp.models import ProfileVersion
 
+T = TypeVar("T")
+
 
 class Profiles:
     """What the files say. Read-only after start: a changed file is taken up by a restart."""
 
     def __init__(self, profiles: dict[str, Profile]) -> None:
         self._profiles = profiles
+        self._kept: dict[str, tuple[float, Any]] = {}
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self._profiles.values())
@@ -34,6 +42,19 @@ class Profiles:
             raise PlannedProfile(f"“{profile.name}” is planned: it can be looked at, but not run yet.")
         return profile
 
+    def kept(self, profile_id: str, seconds: float, make: Callable[[], T], lasts: Callable[[T], bool]) -> T:
+        """What `make` found out about a profile, in this process and not longer than so many seconds ago.
+
+        It is kept if `lasts` says so of it.
+        """
+        at, value = self._kept.get(profile_id, (-inf, None))
+        if time.monotonic() - at <= seconds:
+            return cast(T, value)
+        found = make()
+        if lasts(found):
+            self._kept[profile_id] = (time.monotonic(), found)
+        return found
+
     def live(self, session: Session, profile_id: str) -> Profile:
         """The profile for its batch and execution parts: the file, or the last stored version if the file is gone."""
         if profile_id in self._profiles:
@@ -49,12 +70,27 @@ class Profiles:
         return Profile.model_validate(stored)
 
 
+def version_of(profile: Profile) -> ScalarSelect[int]:
+    """The id of this profile's stored version, as a column; NULL when `store_version` has something to write."""
+    newer = aliased(ProfileVersion)
+    return (
+        select(ProfileVersion.id)
+        .where(
+            ProfileVersion.profile_id == profile.id, ProfileVersion.content_hash == profile.content_hash,
+            ProfileVersion.document == profile.document,
+            ~exists().where(
+                newer.profile_id == ProfileVersion.profile_id, newer.last_seen_at > ProfileVersion.last_seen_at
+            ),
+        )
+        .scalar_subquery()
+    )  # fmt: skip
+
+
 def store_version(session: Session, profile: Profile) -> int:
     """The id of the stored version with this content; stores it at first use. Does not commit."""
-    document = profile.model_dump(mode="json", by_alias=True)
     newer = aliased(ProfileVersion)
     statement = insert(ProfileVersion).values(
-        profile_id=profile.id, content_hash=profile.content_hash, document=document
+        profile_id=profile.id, content_hash=profile.content_hash, document=profile.document
     )
     return (
         session.execute(

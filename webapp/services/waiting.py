@@ -29,15 +29,15 @@ def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: J
     if job.status in TERMINAL_JOBS:
         return None
     queue = window = None
+    now = clock(session)
     if job.status is JobStatus.QUEUED:
-        queue = queue_state(session, settings, profiles, session.get_one(Queue, job.queue_id))
+        queue = queue_state(session, settings, profiles, session.get_one(Queue, job.queue_id), now)
     elif job.queue_id:
         window = session.scalars(
             select(BatchWindow)
             .join(BatchItem, BatchItem.window_id == BatchWindow.id)
             .where(BatchItem.job_id == job.id, BatchItem.outcome.is_(None))
         ).one_or_none()
-    now = clock(session)
     show = shown_in(settings, now)
     return Waiting(waiting.why_waiting(job, queue, window, settings.deadlines, now, show), queue)
 

@@ -72,9 +72,10 @@ def queues() -> ResponseReturnValue:
 @bp.get("/queues/<int:queue_id>")
 def queue(queue_id: int) -> ResponseReturnValue:
     session = db.session()
-    found = window_reports.get_queue(session, queue_id)
+    found, now = window_reports.get_queue(session, queue_id), clock(session)
     return render_template(
-        "admin/queue.html", queue=found, state=batches.queue_state(session, parts().settings, parts().profiles, found),
+        "admin/queue.html", queue=found,
+        state=batches.queue_state(session, parts().settings, parts().profiles, found, now),
         windows=window_reports.list_windows(session, queue_id=queue_id)[0],
         audit=audit_log.list_audit(session, target=f"queue:{queue_id}"),
     )  # fmt: skip

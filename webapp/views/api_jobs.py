@@ -10,7 +10,7 @@ from flask import Response, current_app, g, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.domain.errors import NoResult
-from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
+from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.extensions import db
 from webapp.models import Job, JobResult
 from webapp.parts import parts
@@ -94,16 +94,18 @@ def retry_job(job_id: int) -> ResponseReturnValue:
 def _made(target: str, is_replay: bool) -> Response:
     """The job that was made: 202, or 200 when it has ended while the program waited."""
     job_id, session = id_of(target), db.session()
-    if not is_replay:
-        dispatch.dispatch_due(session, parts().settings, parts().profiles, parts().n8n, only=[job_id])
     job = _own(job_id)
+    if not is_replay and job.execution_mode is ExecutionMode.SYNC:
+        dispatch.dispatch_due(session, parts().settings, parts().profiles, parts().n8n, only=[job_id])
     headers = {"Location": url_for("api.get_job", job_id=job_id), **replay_header(is_replay)}
     seconds = _wished_seconds()
     if seconds and job.execution_mode is ExecutionMode.SYNC and _wait(job_id, seconds):
         headers["Preference-Applied"] = f"wait={seconds}"
         job = _own(job_id)
-    is_answer = seconds and job.status in TERMINAL_JOBS
-    return show(_shown(job), 200 if is_answer else 202, headers)
+    if seconds and job.status in TERMINAL_JOBS:
+        return show(_shown(job), 200, headers)
+    is_new = job.status in (JobStatus.CREATED, JobStatus.QUEUED) and job.attempt == 1
+    return show(_just_made(job) if is_new else _shown(job), 202, headers)
 
 
 def _wished_seconds() -> int:
@@ -127,7 +129,7 @@ def _wait(job_id: int, seconds: int) -> bool:
 
 def _own(job_id: int) -> Job:
     """A token reaches its user's own jobs, an admin's token, too. Raises NotFound."""
-    return jobs.get_job(db.session(), job_id, user_id=g.user.id)
+    return jobs.get_job(db.session(), job_id, user_id=g.user_id)
 
 
 def fault_of(job: Any) -> models.Fault | None:
@@ -151,6 +153,11 @@ def _shown(job: Job) -> models.Job:
         cost_usd=None if cost.amount is None else format(cost.amount.normalize(), "f"),
         result=_result(job.result) if job.result else None,
     )  # fmt: skip
+
+
+def _just_made(job: Job) -> models.Job:
+    """Without what only a look at other rows can tell: programs that make thousands do not pay for that."""
+    return models.Job(**_line(job), inputs=job.inputs, waiting=None, cost_usd=None, result=None)
 
 
 def _result(result: JobResult) -> models.Result:

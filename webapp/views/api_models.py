@@ -134,7 +134,7 @@ class Result(Message):
 
 class Job(JobLine):
     inputs: dict[str, Any]
-    waiting: str | None = Field(description="why it is not finished yet")
+    waiting: str | None = Field(description="why it is not finished yet; a POST does not say it")
     result: Result | None
     cost_usd: Usd | None
 
