@@ -134,7 +134,8 @@ def test_saved_is_the_sync_price_minus_what_batches_cost(session: Session, job: 
     if is_rolled_up:
         costs.roll_up(session)
     assert cost_reports.report(session, MONTH).total.saved == Decimal(2)
-    assert costs.totals(session) == (Decimal(14), Decimal(2), 1)
+    assert costs.totals(session, NOON) == (Decimal(14), Decimal(2), 1)
+    assert costs.totals(session, NOON + timedelta(hours=1)) == (0, 0, 1)
 
 
 def test_a_discarded_batch_answer_was_paid_on_top(session: Session, job: Job) -> None:
@@ -218,11 +219,11 @@ def test_rolled_up_or_not_the_report_is_the_same(session: Session, parts: Parts,
         else:
             add(session, job, amount, sync, attempt=number - hours % 2, reason=reason, model=f"model {model}",
                 answered_at=NOON + timedelta(hours=hours * 8, minutes=number))  # fmt: skip
-    rolled = (cost_reports.report(session, MONTH), costs.totals(session))
+    rolled = (cost_reports.report(session, MONTH), costs.totals(session, NOON - timedelta(days=30)))
     assert "roll_ups_are_sums" not in {finding.name for finding in doctor.examine(session, parts.settings)}
     session.execute(text("TRUNCATE cost_hours, roll_ups"))
     session.commit()
-    assert (cost_reports.report(session, MONTH), costs.totals(session)) == rolled
+    assert (cost_reports.report(session, MONTH), costs.totals(session, NOON - timedelta(days=30))) == rolled
 
 
 def test_an_entry_that_is_committed_late_is_not_lost(

@@ -6,6 +6,7 @@ Amounts are USD; unknown ones are in no sum.
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -57,12 +58,13 @@ def saved_by(fact: Any) -> ColumnElement[Decimal]:
     )
 
 
-def totals(session: Session) -> tuple[Decimal, Decimal, int]:
-    """USD spent and saved, and unknown entries, of all times."""
+def totals(session: Session, since: datetime) -> tuple[Decimal, Decimal, int]:
+    """USD spent and saved by the answers since the beginning of that hour, and unknown entries of all times."""
     fact = facts().c
     spent, saved = session.execute(
         select(func.coalesce(func.sum(fact.amount), 0), func.coalesce(func.sum(saved_by(fact)), 0))
-    ).one()
+        .where(fact.hour >= func.date_trunc("hour", since, "UTC"))
+    ).one()  # fmt: skip
     unknown = session.execute(select(func.count()).where(is_unknown())).scalar_one()
     return spent, saved, unknown
 

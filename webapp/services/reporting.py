@@ -1,11 +1,10 @@
-"""Read-only questions: is everything there, what is going on, what did it cost."""
+"""Read-only questions: is everything there, and what did a job cost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from weakref import WeakKeyDictionary
@@ -13,17 +12,16 @@ from weakref import WeakKeyDictionary
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from webapp.domain.errors import UnavailableService
-from webapp.domain.states import ExecutionMode, JobStatus
+from webapp.domain.states import ExecutionMode
 from webapp.gateways.n8n import N8n
 from webapp.gateways.storage import Storage
-from webapp.models import Heartbeat, Job, JobResult, LedgerEntry
+from webapp.models import Heartbeat, LedgerEntry
 from webapp.models.operation import BEAT_ROW
-from webapp.services import costs
 from webapp.services.clock import clock
 from webapp.services.ledger import LOST_KEY
 
@@ -39,18 +37,18 @@ def readiness_checks(
     checks = {"database": "ok", "migrations": "unknown", "heartbeat": "unknown"}
     try:
         session = make_session()
-        checks["migrations"] = _check_migrations(session, config)
+        checks["migrations"] = check_migrations(session, config)
         if checks["migrations"] == "ok":
-            checks["heartbeat"] = _check_heartbeat(session)
+            checks["heartbeat"] = check_heartbeat(session)
         session.rollback()
     except SQLAlchemyError:
         checks["database"] = "no answer"
     checks["n8n"] = "ok" if n8n.is_healthy() else "no answer"
-    checks["documents"] = _check_storage(storage)
+    checks["documents"] = check_storage(storage)
     return checks
 
 
-def _check_storage(storage: Storage) -> str:
+def check_storage(storage: Storage) -> str:
     """What it said when it was last asked, ten seconds ago at most: anybody may ask us, and a token can take long."""
     now = time.monotonic()
     asked_at, said = _storage_said.get(storage, (float("-inf"), "not known yet"))
@@ -65,7 +63,7 @@ def _check_storage(storage: Storage) -> str:
     return said
 
 
-def _check_migrations(session: Session, config: Config) -> str:
+def check_migrations(session: Session, config: Config) -> str:
     """A revision that this code does not know is a newer one. It adds before it takes away, so these tables do, too."""
     found = set(MigrationContext.configure(session.connection()).get_current_heads())
     heads, known = _revisions(str(config.get_main_option("script_location")))
@@ -79,7 +77,8 @@ def _revisions(location: str) -> tuple[set[str], set[str]]:
     return set(scripts.get_heads()), {script.revision for script in scripts.walk_revisions()}
 
 
-def _check_heartbeat(session: Session) -> str:
+def check_heartbeat(session: Session) -> str:
+    """ "ok", or since when it is silent."""
     at = session.execute(select(Heartbeat.at).where(Heartbeat.name == BEAT_ROW)).scalar_one_or_none()
     if at is None:
         return "has never beaten"
@@ -109,30 +108,3 @@ def job_cost(session: Session, job_id: int) -> JobCost:
     entries = [entry for entry in entries if entry.answer_key != LOST_KEY or entry.attempt not in answered]
     known = [entry.amount for entry in entries if entry.amount is not None]
     return JobCost(sum(known, Decimal()) if known else None, len(entries) - len(known), entries)
-
-
-@dataclass(frozen=True)
-class Overview:
-    """The figures at the top of the admin page."""
-
-    by_status: dict[str, int]
-    spent: Decimal  # USD
-    saved: Decimal  # USD, by batching
-    unknown_entries: int
-    p50_ms: float | None
-    p95_ms: float | None
-
-
-def overview(session: Session) -> Overview:
-    """Counts of all jobs by status, all that was spent and saved, and the latency of the last day's answers."""
-    counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    by_status = {status.value: 0 for status in JobStatus} | {status.value: count for status, count in counts}
-    spent, saved, unknown = costs.totals(session)
-    day = clock(session) - timedelta(days=1)
-    p50, p95 = session.execute(
-        select(
-            func.percentile_cont(0.5).within_group(JobResult.total_ms),
-            func.percentile_cont(0.95).within_group(JobResult.total_ms),
-        ).where(JobResult.created_at > day)
-    ).one()
-    return Overview(by_status, spent, saved, unknown, p50, p95)

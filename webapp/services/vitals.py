@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, Float, Numeric, Subquery, case, cast, extract, func, select, text, type_coerce
+from sqlalchemy import ARRAY, Float, Numeric, Select, Subquery, case, cast, extract, func, select, text, type_coerce
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -167,27 +167,38 @@ def heartbeat_age(session: Session) -> float | None:
 
 def recent_figures(session: Session) -> RecentFigures:
     since = clock(session) - RECENT
-    newest = (  # by ix_jobs_keeps_request: retention has not come to them yet
+    measured = newest_ended(since).limit(MOST_MEASURED).subquery()
+    dispatched, ingested = _sync_spreads(session, measured)
+    spreads = {ExecutionMode.SYNC: ingested, ExecutionMode.BATCH: _window_spread(session, since)}
+    return RecentFigures(
+        ended=ended_since(session, since),
+        took=job_spreads(session, measured),
+        dispatched=dispatched,
+        ingested={mode: spread for mode, spread in spreads.items() if spread},
+        provider_errors=provider_errors(session, since),
+    )
+
+
+def newest_ended(since: datetime) -> Select[int, ExecutionMode, JobStatus, datetime | None, datetime | None]:
+    """The jobs that ended since then, newest first, by ix_jobs_keeps_request: retention has not come to them yet."""
+    return (
         select(Job.id, Job.execution_mode, Job.status, Job.dispatched_at, Job.started_at)
         .where(Job.finished_at.is_not(None), Job.finished_at > since, Job.request_deleted_at.is_(None))
         .order_by(Job.finished_at.desc())
     )
-    counted, measured = newest.limit(MOST_COUNTED).subquery().c, newest.limit(MOST_MEASURED).subquery()
+
+
+def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, JobStatus], int]:
+    """{(mode, status): jobs} of the newest MOST_COUNTED that ended since then."""
+    counted = newest_ended(since).limit(MOST_COUNTED).subquery().c
     outcome = (counted.execution_mode, counted.status)
-    by_outcome = select(*outcome, func.count()).group_by(*outcome)
-    dispatched, ingested = _sync_spreads(session, measured)
-    spreads = {ExecutionMode.SYNC: ingested, ExecutionMode.BATCH: _window_spread(session, since)}
-    return RecentFigures(
-        ended={(mode, status): count for mode, status, count in session.execute(by_outcome)},
-        took=_job_spreads(session, measured),
-        dispatched=dispatched,
-        ingested={mode: spread for mode, spread in spreads.items() if spread},
-        provider_errors=_provider_errors(session, since),
-    )
+    rows = session.execute(select(*outcome, func.count()).group_by(*outcome))
+    return {(mode, status): count for mode, status, count in rows}
 
 
-def _job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Spread]:
-    took = select(ended.c.execution_mode, _quantiles(JobResult.total_ms / 1000.0))
+def job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Spread]:
+    """{mode: how long these jobs took, from created until stored}; `ended` has the columns of `newest_ended`."""
+    took = select(ended.c.execution_mode, quantiles(JobResult.total_ms / 1000.0))
     joined = took.join(ended, ended.c.id == JobResult.job_id).group_by(ended.c.execution_mode)
     return {mode: tuple(spread) for mode, spread in session.execute(joined)}
 
@@ -198,7 +209,7 @@ def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spr
     rest = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
     stored = case((JobResult.provider_ms.is_not(None), rest))  # GREATEST passes over NULL: without an answer it says 0
     found = session.execute(
-        select(_quantiles(waited), _quantiles(stored))
+        select(quantiles(waited), quantiles(stored))
         .select_from(ended)
         .join(JobResult, JobResult.job_id == ended.c.id, isouter=True)
         .where(ended.c.execution_mode == ExecutionMode.SYNC)
@@ -213,15 +224,16 @@ def _window_spread(session: Session, since: datetime) -> Spread | None:
     times = (case((func.jsonb_typeof(batch[name]) == "number", cast(batch[name], Numeric))) for name in ENDS)
     took = extract("epoch", BatchWindow.finished_at) - func.coalesce(*times)
     is_recent = (BatchWindow.finished_at > since, BatchWindow.files_deleted_at.is_(None), took.between(0, 86_400))
-    spread = session.execute(select(_quantiles(took)).where(*is_recent)).scalar_one()
+    spread = session.execute(select(quantiles(took)).where(*is_recent)).scalar_one()
     return tuple(spread) if spread else None
 
 
-def _quantiles(seconds: Any) -> Any:
+def quantiles(seconds: Any) -> Any:
+    """The column of a Spread."""
     return type_coerce(func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float)), ARRAY(Float))
 
 
-def _provider_errors(session: Session, since: datetime) -> dict[str, int]:
+def provider_errors(session: Session, since: datetime) -> dict[str, int]:
     """{class: errors that jobs were answered with, calls for jobs without an answer, and refused creates of batches}.
 
     The other steps of a window keep no status: what they run into shows in WindowFigures.troubled.

@@ -12,12 +12,13 @@ from webapp.domain import waiting
 from webapp.domain.batch_objects import request_counts
 from webapp.domain.errors import InvalidInput
 from webapp.domain.states import TERMINAL_WINDOWS, ItemOutcome, WindowStatus
-from webapp.extensions import db
+from webapp.extensions import db, migrate
 from webapp.models import User
 from webapp.parts import parts
 from webapp.services import audit as audit_log
-from webapp.services import batches, benchmark_figures, control, jobs, reporting, shutdowns, window_reports
+from webapp.services import batches, benchmark_figures, control, health, jobs, shutdowns, window_reports
 from webapp.services.clock import clock
+from webapp.services.overview import overview
 from webapp.services.waiting import shown_in
 from webapp.views.access import require_admin
 from webapp.views.deeds import do
@@ -27,6 +28,8 @@ bp = Blueprint("admin", __name__, url_prefix="/admin")
 bp.before_request(require_admin)
 
 POLL_SECONDS = 10
+JOBS_SHOWN = 20
+WINDOWS_SHOWN = 8
 WINDOW_TABS = {
     "": "All", **{status.value: status.value.capitalize() for status in WindowStatus},
     window_reports.ATTENTION: "Needs attention",
@@ -48,14 +51,17 @@ def _sentences() -> dict[str, Any]:
 
 @bp.get("")
 def index() -> ResponseReturnValue:
-    session = db.session()
-    found, older = jobs.list_jobs(session, user_id=None, before=request.args.get("before", type=int))
-    return render_template(
-        "admin/index.html", jobs=found, older=older, show_user=True, overview=reporting.overview(session),
-        queues=batches.list_queues(session, parts().settings, parts().profiles),
-        windows=window_reports.list_windows(session)[0],
-        shutdowns=shutdowns.shutdowns(session, parts().settings, parts().prices, parts().profiles),
-        benchmark=benchmark_figures.latest(session),
+    session, ours = db.session(), parts()
+    before = request.args.get("before", type=int)
+    found, older = jobs.list_jobs(session, user_id=None, before=before, size=JOBS_SHOWN)
+    queues = batches.list_queues(session, ours.settings, ours.profiles)
+    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
+    return reply(
+        "admin/index.html", "admin/_live.html", jobs=found, older=older, before=before, queues=queues,
+        overview=overview(session, queues), windows=window_reports.list_windows(session, size=WINDOWS_SHOWN)[0],
+        checks=health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going),
+        shutdowns=going, benchmark=None if is_htmx() else benchmark_figures.latest(session),
+        live_seconds=POLL_SECONDS if before is None else None,
     )  # fmt: skip
 
 

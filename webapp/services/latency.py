@@ -1,0 +1,64 @@
+"""How long completed jobs took, from created until stored: now and in a batch, as a whole and hour by hour.
+
+Of each hour the newest MOST_OF_AN_HOUR jobs are read, so that a busy day costs no more than a quiet one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, literal, select, true
+from sqlalchemy.orm import Session
+
+from webapp.domain.states import ExecutionMode
+from webapp.models import Job, JobResult
+from webapp.services import vitals
+from webapp.services.clock import clock
+
+HOURS = 24
+MOST_OF_AN_HOUR = 1_000
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class HourLatency:
+    hour: datetime  # its beginning, UTC
+    mode: ExecutionMode
+    jobs: int  # that were read
+    p50: float  # seconds
+    p95: float  # seconds
+
+
+def last_day(session: Session) -> dict[ExecutionMode, vitals.Spread]:
+    """{mode: (p50, p95) in seconds} of the newest jobs that ended within a day."""
+    newest = vitals.newest_ended(clock(session) - timedelta(days=1)).limit(vitals.MOST_MEASURED)
+    found = vitals.job_spreads(session, newest.subquery())
+    return {mode: found[mode] for mode in ExecutionMode if mode in found}
+
+
+def by_hour(session: Session) -> list[HourLatency]:
+    """The last HOURS, the newest first; hours and modes in which no job was completed are not there."""
+    this_hour = clock(session).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = func.generate_series(this_hour - (HOURS - 1) * HOUR, this_hour, HOUR).table_valued("hour").render_derived()
+    ended = (  # by ix_jobs_keeps_request
+        select(Job.id, Job.execution_mode)
+        .where(
+            Job.finished_at >= hours.c.hour, Job.finished_at < hours.c.hour + literal(HOUR),
+            Job.request_deleted_at.is_(None),
+        )
+        .order_by(Job.finished_at.desc())
+        .limit(MOST_OF_AN_HOUR)
+        .lateral("ended")
+    )  # fmt: skip
+    spread = vitals.quantiles(JobResult.total_ms / 1000.0)
+    rows: Any = session.execute(
+        select(hours.c.hour, ended.c.execution_mode, func.count(), spread)
+        .select_from(hours)
+        .join(ended, true())
+        .join(JobResult, JobResult.job_id == ended.c.id)
+        .group_by(hours.c.hour, ended.c.execution_mode)
+        .order_by(hours.c.hour.desc(), ended.c.execution_mode)
+    )
+    return [HourLatency(hour.astimezone(UTC), mode, count, *found) for hour, mode, count, found in rows]

@@ -1,0 +1,54 @@
+"""The figures at the top of the admin page. Each is bounded in time, or of a table that stays small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from webapp.domain.states import ExecutionMode, JobStatus
+from webapp.models import BatchWindow
+from webapp.services import costs, latency, vitals
+from webapp.services.batches import QueueView
+from webapp.services.clock import clock
+
+DAY, MONTH = timedelta(days=1), timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Overview:
+    created: int  # sync jobs that nobody has started
+    running: int  # sync jobs that an n8n execution has
+    queued: int
+    windows: int  # unfinished
+    in_windows: int  # jobs that these windows were opened with
+    ended: dict[JobStatus, int]  # within a day, of the newest vitals.MOST_COUNTED
+    is_at_least: bool  # … which are not all of them
+    spent: Decimal  # USD, within 30 days
+    saved: Decimal  # USD, by batching, within 30 days
+    unknown_entries: int  # of all times
+    latency: dict[ExecutionMode, vitals.Spread]  # seconds, of a day
+
+
+def overview(session: Session, queues: Sequence[QueueView]) -> Overview:
+    """What goes on now, what ended within a day, what that took, and what 30 days cost."""
+    now = clock(session)
+    sync = vitals.sync_figures(session)
+    windows, in_windows = session.execute(
+        select(func.count(), func.coalesce(func.sum(BatchWindow.job_count), 0)).where(BatchWindow.finished_at.is_(None))
+    ).one()
+    ended: Counter[JobStatus] = Counter()
+    for (_, status), count in vitals.ended_since(session, now - DAY).items():
+        ended[status] += count
+    spent, saved, unknown = costs.totals(session, now - MONTH)
+    return Overview(
+        created=sync.created, running=sync.processing, queued=sum(view.state.queued for view in queues),
+        windows=windows, in_windows=int(in_windows), ended=dict.fromkeys(JobStatus, 0) | ended,
+        is_at_least=ended.total() >= vitals.MOST_COUNTED, spent=spent, saved=saved, unknown_entries=unknown,
+        latency=latency.last_day(session),
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""How the system does: what failed and why, whether its parts are well, how long jobs take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, flash, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+
+from webapp.domain.states import ExecutionMode
+from webapp.extensions import db, migrate
+from webapp.parts import parts
+from webapp.services import batches, failure_reports, health, latency, shutdowns
+from webapp.services.clock import clock
+from webapp.services.latency import HOUR, HourLatency
+from webapp.views.access import require_admin
+from webapp.views.htmx import reply
+
+bp = Blueprint("operations", __name__, url_prefix="/admin")
+bp.before_request(require_admin)
+
+POLL_SECONDS = 10
+PERIODS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
+MODES = {ExecutionMode.SYNC: "Now", ExecutionMode.BATCH: "Batch"}
+
+
+@bp.get("/failures")
+def failures() -> ResponseReturnValue:
+    chosen = request.args.get("period") or "24h"
+    if chosen not in PERIODS:
+        flash(f"There is no period “{chosen[:40]}”: the last 24 hours are shown.", "warning")
+        chosen = "24h"
+    session, period = db.session(), failure_reports.PERIODS[chosen]
+    return render_template(
+        "admin/failures.html", chosen=chosen, periods=PERIODS, jobs=failure_reports.job_failures(session, period),
+        executions=failure_reports.execution_failures(session, period), most=failure_reports.MOST_OF_A_CODE,
+    )  # fmt: skip
+
+
+@bp.get("/health")
+def index() -> ResponseReturnValue:
+    session, ours = db.session(), parts()
+    queues = batches.list_queues(session, ours.settings, ours.profiles)
+    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
+    found = health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going)
+    return reply("admin/health.html", "admin/_health.html", checks=found, poll_seconds=POLL_SECONDS)
+
+
+@bp.get("/latency")
+def latencies() -> ResponseReturnValue:
+    session = db.session()
+    return render_template(
+        "admin/latency.html", hours=latency.by_hour(session), day=latency.last_day(session), modes=MODES,
+        most=latency.MOST_OF_AN_HOUR,
+    )  # fmt: skip
+
+
+@bp.get("/latency/chart.json")
+def latency_chart() -> ResponseReturnValue:
+    return jsonify(_chart(latency.by_hour(db.session())))
+
+
+def _chart(lines: list[HourLatency]) -> dict[str, Any]:
+    """Each hour from the first that has an answer until now; one without is a gap."""
+    found = {(line.hour, line.mode): line for line in lines}
+    hours = []
+    if lines:
+        hour, last = min(line.hour for line in lines), clock(db.session())
+        while hour <= last:
+            hours.append(hour)
+            hour += HOUR
+    series = [
+        {"label": f"{label} {name}", "values": [_figure(found.get((hour, mode)), name) for hour in hours]}
+        for mode, label in MODES.items() for name in ("p50", "p95")
+    ]  # fmt: skip
+    return {
+        "title": "From created until stored", "unit": "s", "kind": "lines",
+        "series": [one for one in series if any(value is not None for value in one["values"])],
+        "x": {"type": "time", "label": "Hour", "unit": "", "values": [int(hour.timestamp()) for hour in hours]},
+    }  # fmt: skip
+
+
+def _figure(line: HourLatency | None, name: str) -> float | None:
+    return round(float(getattr(line, name)), 3) if line else None
