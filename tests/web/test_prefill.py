@@ -115,6 +115,48 @@ def test_only_ones_own_job_can_be_run_again(client: FlaskClient, session: Sessio
     assert session.scalar(select(func.count()).select_from(Job)) == 1
 
 
+def test_a_profile_whose_file_is_gone_is_named(make_app: Any, session: Session, parts: Parts, user: User) -> None:
+    job_id = classify(session, parts, user)
+    app = make_app()
+    left = Profiles({one.id: one for one in parts.profiles if one.id != "text_classification"})
+    app.extensions["sluice"] = replace(app.extensions["sluice"], profiles=left)
+    client = sign_in(app.test_client())
+    answer = client.get(f"/jobs/new?from={job_id}")
+    assert (answer.status_code, "which made job 1, is not there any more" in answer.text) == (404, True)
+    run = {"profile": "text_classification", "retry-of": str(job_id)}
+    assert [client.post(path, data=run).status_code for path in ("/jobs/new", "/jobs/estimate")] == [404, 404]
+
+
+KINDS: list[dict[str, Any]] = [
+    {"type": "text"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"type": "datetime"},
+    {"type": "document"}, {"type": "select", "options": ["a", "b"]}, {"type": "multiselect", "options": ["a", "b"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind["type"]))
+@pytest.mark.parametrize("value", ["a", "9999-12-31T23:59:59-12:00", 7, 1.5, True, ["a", "c"], {"a": 1}, 2**70])
+def test_a_value_of_a_field_that_is_of_another_kind_now_breaks_nothing(
+    make_app: Any, session: Session, parts: Parts, user: User, kind: dict[str, Any], value: Any
+) -> None:  # fmt: skip
+    job_id = classify(session, parts, user)
+    session.execute(update(Job).values(inputs={"text": value}))
+    session.commit()
+    profile = json.loads((ROOT / "profiles" / "text_classification.json").read_text())
+    profile["fields"] = [{"key": "text", "label": "It"} | kind]
+    profile["request"]["body"] = {"model": "{{ model }}", "input": "x"}
+    app = make_app()
+    newer = Profiles({"text_classification": parse_profile(json.dumps(profile), "x.json")})
+    app.extensions["sluice"] = replace(app.extensions["sluice"], profiles=newer)
+    assert sign_in(app.test_client()).get(f"/jobs/new?from={job_id}").status_code == 200
+
+
+@pytest.mark.parametrize("given", ["-5", "0", "x", "1e3", "99999999999999999999", "1", "\ud800"])
+@pytest.mark.parametrize("path", ["/jobs/new", "/jobs/estimate"])
+def test_a_form_that_repeats_nothing_is_a_form(alice: FlaskClient, given: str, path: str) -> None:
+    bad = {"profile": "text_classification", "text": "", "retry-of": given.encode("utf-8", "replace").decode()}
+    assert alice.post(path, data=bad).status_code in (200, 404, 422)
+
+
 def send(client: FlaskClient, name: str, **values: Any) -> Any:
     data = {"profile": "pdf_summary", "field": "document", "file": (io.BytesIO((DATA / name).read_bytes()), name)}
     return client.post("/jobs/documents", data=data | values, headers={"HX-Request": "true"})

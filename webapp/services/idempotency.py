@@ -6,6 +6,7 @@ moment the second waits at the row's unique key for the first one's commit, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,11 +14,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from webapp.domain.errors import ReusedKey, TakenKey
+from webapp.domain.errors import ReusedKey, SluiceError, TakenKey
 from webapp.models import IdempotencyKey
 from webapp.services.clock import clock
 
 KEPT = timedelta(hours=24)
+Remember = Callable[[str], None]
+Make = Callable[[Remember], str]  # makes a thing, and hands its name on in the transaction that makes it; returns it
 MOST_DELETED = 10_000
 
 
@@ -28,6 +31,22 @@ class Request:
     user_id: int
     key: str
     digest: str
+
+
+def once(session: Session, request: Request, make: Make) -> tuple[str, bool]:
+    """Make a thing, if this request did not make it before: (`job:<id>`, did it).
+
+    Raises ReusedKey, TakenKey and what `make` raises.
+    """
+    if found := find(session, request):
+        return found, True
+    try:
+        return make(lambda target: remember(session, request, target)), False
+    except SluiceError:  # of two at once the second may fail in many ways: its budget, too, is used by the first
+        session.rollback()
+        if found := find(session, request):
+            return found, True
+        raise
 
 
 def find(session: Session, request: Request) -> str | None:

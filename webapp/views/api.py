@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from webapp.domain.errors import InvalidInput, SluiceError
+from webapp.domain.errors import InvalidInput
 from webapp.domain.scopes import Scope
 from webapp.extensions import db
 from webapp.services import idempotency
@@ -29,6 +29,8 @@ bp = Blueprint("api", __name__, url_prefix="/api/v1")
 JSON, JSONL, PROBLEM = "application/json", "application/jsonl", "application/problem+json"
 JSONL_TYPES = (JSONL, "application/x-ndjson", "application/x-jsonlines")
 MOST_KEY_LENGTH = 200
+MOST_FILES = 20  # of one upload: their texts are in memory together
+MOST_JSON_BYTES = 2 * 2**20  # it is parsed as a whole; lines and files are not, and may be as large as an upload
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Operation:
 _FILES = {
     "type": "object", "required": ["file"], "additionalProperties": False,
     "properties": {
-        "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+        "file": {"type": "array", "minItems": 1, "maxItems": MOST_FILES,
+                 "items": {"type": "string", "format": "binary"}},
         "asFile": {"type": "string", "enum": ["true", "false"], "default": "false",
                    "description": "the file itself goes to the provider, not its text: for scans"},
     },
@@ -115,7 +118,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(model: type[Model], *, needed: bool = True) -> Model:
-    """The JSON body. Raises InvalidInput; 400 or 415 for what is not JSON."""
+    """The JSON body. Raises InvalidInput; 400 or 415 for what is not JSON, 413 for what is too large."""
+    request.max_content_length = MOST_JSON_BYTES
     if not needed and not request.get_data():
         return model()
     if not request.is_json:
@@ -141,10 +145,7 @@ def show(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None 
     return Response(model.model_dump_json(by_alias=True), status, headers, content_type=JSON)
 
 
-Remember = Callable[[str], None]
-
-
-def once(content: bytes | Any, make: Callable[[Remember], str]) -> tuple[str, bool]:
+def once(content: bytes | Any, make: idempotency.Make) -> tuple[str, bool]:
     """Make a thing, once for each Idempotency-Key: (`job:<id>`, was it made before).
 
     `make` returns that name, and hands it on in the transaction that makes the thing. `content` is what was asked
@@ -161,16 +162,7 @@ def once(content: bytes | Any, make: Callable[[Remember], str]) -> tuple[str, bo
         except RecursionError:
             raise BadRequest("This JSON nests too deep.") from None
     digest = hashlib.sha256(f"{request.method} {request.full_path}\n".encode() + content).hexdigest()
-    session, asked = db.session(), idempotency.Request(g.user.id, key, digest)
-    if found := idempotency.find(session, asked):
-        return found, True
-    try:
-        return make(lambda target: idempotency.remember(session, asked, target)), False
-    except SluiceError:  # of two at once the second may fail in many ways: its budget, too, is used by the first
-        session.rollback()
-        if found := idempotency.find(session, asked):
-            return found, True
-        raise
+    return idempotency.once(db.session(), idempotency.Request(g.user.id, key, digest), make)
 
 
 def replay_header(is_replay: bool) -> dict[str, str]:

@@ -16,9 +16,8 @@ from webapp.models import Document
 from webapp.parts import parts
 from webapp.services import documents
 from webapp.views import api_models as models
-from webapp.views.api import bp, once, replay_header, show
+from webapp.views.api import MOST_FILES, bp, once, replay_header, show
 
-MOST_FILES = 500
 FILE, AS_FILE = "file", "asFile"
 
 

@@ -93,7 +93,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         return error.get_response()
     message = error.description or ""
     if error.code == 413:
-        message = f"At most {parts().settings.max_upload_mb} MB can be sent at once. Nothing was stored."
+        most = min((request.max_content_length or 0) // 2**20, parts().settings.max_upload_mb)
+        message = f"At most {most} MB can be sent at once. Nothing was stored."
     response = make_response(reply(error.code, message))
     for name, value in error.get_headers():
         if name in KEPT_HEADERS:

@@ -67,7 +67,7 @@ class RunForm(FlaskForm):
 
     def kept(self, profile: Profile) -> dict[str, list[int]]:
         """The documents that were stored already, for an estimate, by field key."""
-        return {field.key: _ids(kept_key(field)) for field in profile.document_fields}
+        return {field.key: ids_in_form(kept_key(field)) for field in profile.document_fields}
 
     @property
     def is_for_rows(self) -> bool:
@@ -117,7 +117,7 @@ def kept_key(field: fields.DocumentField) -> str:
     return f"{field.key}-kept"
 
 
-def _ids(name: str) -> list[int]:
+def ids_in_form(name: str) -> list[int]:
     """The ids under this name, each once; what cannot be one is left out."""
     return [id_ for id_ in dict.fromkeys(request.form.getlist(name, type=int)) if 0 < id_ < 2**63]
 

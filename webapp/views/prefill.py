@@ -15,6 +15,12 @@ from webapp.services import documents
 from webapp.services.clock import clock
 from webapp.views.forms import as_file_key
 
+KINDS: dict[type, tuple[type, ...]] = {  # what a field can be filled in with; its limits are the person's to keep to
+    fields.TextField: (str,), fields.SelectField: (str,), fields.DatetimeField: (str,), fields.BooleanField: (bool,),
+    fields.IntegerField: (int,), fields.NumberField: (int, float), fields.MultiselectField: (list,),
+    fields.DocumentField: (int,),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -38,6 +44,8 @@ def fill_in(profile: Profile, job: Job) -> Filled:
         field = profile.field(key)
         if field is None and key in job.inputs:
             filled.lost.append(f"This profile has no field “{labels.get(key, key)}” any more.")
+        elif field is not None and type(value) not in KINDS[type(field)]:
+            filled.lost.append(f"“{field.title}” takes another kind of value now: fill it in again.")
         elif isinstance(field, fields.DocumentField):
             _keep(filled, field, job, value)
         elif field is not None:
@@ -60,11 +68,15 @@ def _keep(filled: Filled, field: fields.DocumentField, job: Job, document_id: in
 def _set(filled: Filled, field: Any, value: Any) -> None:
     match field:
         case fields.DatetimeField():
-            moment = datetime.fromisoformat(value)
+            try:
+                moment = datetime.fromisoformat(value).astimezone(parts().settings.zone)
+            except (ValueError, OverflowError):  # it was text once, or the first or last day that there is
+                filled.lost.append(f"“{field.title}” was “{value[:40]}”: choose a moment.")
+                return
             if field.key == NEED_BY and moment <= clock(db.session()):
                 filled.lost.append(f"The moment in “{field.title}” has passed: choose another one.")
                 return
-            value = moment.astimezone(parts().settings.zone).strftime("%Y-%m-%dT%H:%M")
+            value = moment.strftime("%Y-%m-%dT%H:%M")
         case fields.SelectField() if value not in field.values:
             filled.lost.append(f"“{field.title}” has no choice “{value}” any more: look at what is chosen now.")
             return

@@ -9,19 +9,21 @@ from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from webapp.domain.errors import InvalidInput, InvalidRows, NotFound, OverBudget, PlannedProfile
+from webapp.domain.errors import InvalidInput, InvalidRows, NotFound, OverBudget, PlannedProfile, UnknownProfile
 from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row, example_csv, read_rows
 from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import budgets, dispatch, documents, estimates, jobs, shutdowns, submissions
 from webapp.services.clock import clock
+from webapp.services.idempotency import Remember
 from webapp.services.waiting import shown_in
 from webapp.views import uploads
 from webapp.views.access import require_sign_in
-from webapp.views.forms import ROWS_KEY, RunForm, kept_key, run_form
+from webapp.views.forms import ROWS_KEY, RunForm, ids_in_form, kept_key, run_form
 from webapp.views.htmx import go_to, reply
 from webapp.views.prefill import fill_in
+from webapp.views.run_once import form_id, run_once
 
 bp = Blueprint("runs", __name__, url_prefix="/jobs")
 bp.before_request(require_sign_in)
@@ -55,7 +57,11 @@ def create() -> ResponseReturnValue:
     profile, form = _sent_form()
     kept = form.kept(profile)
     try:
-        return go_to(_submit_rows(profile, form) if form.is_for_rows else _submit_runs(profile, form, kept))
+        target, is_replay = run_once(
+            lambda remember: _submit_rows(profile, form, remember)
+            if form.is_for_rows else _submit_runs(profile, form, kept, remember)
+        )  # fmt: skip
+        return _go_to_made(target, is_replay)
     except InvalidInput as error:
         return _form_again(profile, form, kept, error, 422)
     except (PlannedProfile, OverBudget) as error:
@@ -99,7 +105,11 @@ def _sent_form() -> tuple[Profile, RunForm]:
 def _again(job_id: int) -> ResponseReturnValue:
     """The form as it was filled in for a job of the user. Raises NotFound, UnknownProfile."""
     job = jobs.get_job(db.session(), job_id, user_id=current_user.id)
-    profile = parts().profiles.get(job.profile_id)
+    try:
+        profile = parts().profiles.get(job.profile_id)
+    except UnknownProfile:
+        name = job.profile_version.document["name"]
+        raise NotFound(f"“{name}”, which made job {job_id}, is not there any more: choose another profile.") from None
     filled = fill_in(profile, job)
     form = run_form(profile, filled.values)
     kept = {field.key: filled.kept.get(field.key, []) for field in profile.document_fields}
@@ -107,17 +117,32 @@ def _again(job_id: int) -> ResponseReturnValue:
     return reply("jobs/new.html", "jobs/_form.html", **context | {"retry_of": job_id, "lost": filled.lost})
 
 
+def _asked_retry_of() -> int | None:
+    """The id that the form names, if it can be one."""
+    return next(iter(ids_in_form("retry-of")), None)
+
+
 def _retry_of(profile: Profile) -> int | None:
     """The job of the user that this form repeats. Raises NotFound."""
-    job_id = request.form.get("retry-of", type=int)
+    job_id = _asked_retry_of()
     if job_id is None:
         return None
     job = jobs.get_job(db.session(), job_id, user_id=current_user.id)
     return job.id if job.profile_id == profile.id else None
 
 
-def _submit_runs(profile: Profile, form: RunForm, kept: dict[str, list[int]]) -> str:
-    """Check everything first, then store the documents, then the jobs: one for each file. Returns where they are.
+def _go_to_made(target: str, is_replay: bool) -> ResponseReturnValue:
+    """To the page of what was made: `job:<id>`, which is dispatched now, or `submission:<id>`."""
+    kind, _, id_ = target.partition(":")
+    if kind == "submission":  # the heartbeat's to dispatch: nobody waits here for n8n to take them one by one
+        return go_to(url_for("submissions.detail", submission_id=int(id_)))
+    if not is_replay:
+        dispatch.dispatch_due(db.session(), parts().settings, parts().profiles, parts().n8n, only=[int(id_)])
+    return go_to(url_for("jobs.detail", job_id=int(id_)))
+
+
+def _submit_runs(profile: Profile, form: RunForm, kept: dict[str, list[int]], remember: Remember) -> str:
+    """Check everything first, then store the documents, then the jobs: one for each file. Returns what they are.
 
     What is stored is in `kept` from then on, whatever becomes of the jobs.
     """
@@ -128,29 +153,28 @@ def _submit_runs(profile: Profile, form: RunForm, kept: dict[str, list[int]]) ->
     if faults := uploads.keep_uploads(profile, form, kept):
         raise InvalidInput({key: " ".join(said) for key, said in faults.items()})
     runs = _runs(values, kept)
-    if len(runs) > 1:  # the heartbeat's to dispatch: nobody waits here for n8n to take them one by one
+    if len(runs) > 1:
         made = submissions.submit(
             session, settings, parts().profiles, parts().prices, user=user, profile_id=profile.id, runs=runs,
-            source="form", name=f"{len(runs)} documents",
+            source="form", name=f"{len(runs)} documents", then=lambda one: remember(f"submission:{one.id}"),
         )  # fmt: skip
-        return url_for("submissions.detail", submission_id=made.id)
+        return f"submission:{made.id}"
     [job_id] = jobs.create_jobs(
         session, settings, parts().profiles, parts().prices, user=user, profile_id=profile.id, runs=runs,
-        retry_of=retry_of,
+        retry_of=retry_of, then=lambda ids: remember(f"job:{ids[0]}"),
     )  # fmt: skip
-    dispatch.dispatch_due(session, settings, parts().profiles, parts().n8n, only=[job_id])
-    return url_for("jobs.detail", job_id=job_id)
+    return f"job:{job_id}"
 
 
-def _submit_rows(profile: Profile, form: RunForm) -> str:
-    """Make a job of each row of the file; returns the address of their submission."""
+def _submit_rows(profile: Profile, form: RunForm, remember: Remember) -> str:
+    """Make a job of each row of the file; returns their submission."""
     file = form.rows_file
     made = submissions.submit_rows(
         db.session(), parts().settings, parts().profiles, parts().prices, user=current_user._get_current_object(),
         profile_id=profile.id, rows=_rows(profile, file), common=form.values(profile), source="rows",
-        name=documents.shown_name(file.filename),
+        name=documents.shown_name(file.filename), then=lambda one: remember(f"submission:{one.id}"),
     )  # fmt: skip
-    return url_for("submissions.detail", submission_id=made.id)
+    return f"submission:{made.id}"
 
 
 def _rows(profile: Profile, file: Any) -> Iterator[Row]:
@@ -199,7 +223,7 @@ def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = 
         "profile": profile, "profiles": list(parts().profiles), "form": form, "messages": messages or [],
         "max_upload_mb": parts().settings.max_upload_mb, "max_rows": parts().settings.max_rows,
         "most_runs": MOST_RUNS, "faults": [], "kept": {}, "forecast": None, "unclear": {}, "wrong_rows": None,
-        "retry_of": request.form.get("retry-of", type=int), "lost": [],
+        "retry_of": _asked_retry_of(), "lost": [], "form_id": form_id(),
         "calibration": estimates.calibrate(session, profile.id),
         "budgets": budgets.budgets_of(session, user_id=current_user.id, profile_id=profile.id),
         "shutdowns": shutdowns.shutdowns(session, parts().settings, parts().prices, [profile]),
