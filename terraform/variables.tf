@@ -133,6 +133,7 @@ variable "app_settings" {
     condition = length(setintersection(keys(var.app_settings), [
       "DATABASE_URL", "SECRET_KEY", "INTERNAL_TOKEN", "N8N_WEBHOOK_TOKEN", "OPENAI_API_KEY",
       "STORAGE_CONNECTION_STRING", "METRICS_TOKEN", "APPLICATIONINSIGHTS_CONNECTION_STRING",
+      "SECRET_KEY_PREVIOUS", "INTERNAL_TOKEN_PREVIOUS",
     ])) == 0
     error_message = "app_settings must not hold a secret: it would be in the state and in the portal. The vault has it."
   }

@@ -62,6 +62,7 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
 def _flask_config(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key.get_secret_value(),
+        "SECRET_KEY_FALLBACKS": [old.get_secret_value() for old in [settings.secret_key_previous] if old],
         "SQLALCHEMY_DATABASE_URI": settings.database_url.get_secret_value(),
         "SQLALCHEMY_ENGINE_OPTIONS": {
             "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5, "pool_pre_ping": True,
@@ -71,7 +72,9 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
         "MAX_CONTENT_LENGTH": (settings.max_upload_mb + 1) * MEBIBYTE,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SESSION_COOKIE_SECURE": settings.public_url.startswith("https://"),
+        "SESSION_COOKIE_SECURE": settings.is_https,
+        # A browser takes this name from a secure page of this very host only, never from a neighbour in the domain.
+        "SESSION_COOKIE_NAME": "__Host-session" if settings.is_https else "session",
         "WTF_CSRF_TIME_LIMIT": None,  # bound to the session: a page left open for a day still works
         "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,  # static addresses carry a content hash
     }  # fmt: skip

@@ -52,7 +52,9 @@ class Settings(BaseModel):
 
     # Secrets
     secret_key: Secret
+    secret_key_previous: Secret | None = None
     internal_token: Secret
+    internal_token_previous: Secret | None = None
     n8n_webhook_token: Secret
     openai_api_key: SecretStr | None = None
 
@@ -61,6 +63,8 @@ class Settings(BaseModel):
 
     # Who may come in
     registration: Literal["open", "closed"] = "closed"
+    session_idle_minutes: Annotated[int, Field(ge=1)] = 720
+    session_hours: Annotated[int, Field(ge=1)] = 168
 
     # Which model answers; Azure wants a deployment for each mode
     sync_model: str = "gpt-6-luna"
@@ -158,6 +162,16 @@ class Settings(BaseModel):
         if self.test_clock and self.is_production:
             raise ValueError("TEST_CLOCK must be off in production")
         return self
+
+    @model_validator(mode="after")
+    def _rotation_changes_something(self) -> Self:
+        if self.secret_key == self.secret_key_previous or self.internal_token == self.internal_token_previous:
+            raise ValueError("a …_PREVIOUS secret must differ from the present one")
+        return self
+
+    @property
+    def is_https(self) -> bool:
+        return self.public_url.startswith("https://")
 
     @property
     def is_production(self) -> bool:

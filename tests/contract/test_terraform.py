@@ -21,8 +21,9 @@ TEXTS = {path.name: path.read_text() for path in sorted(TERRAFORM.glob("*.tf"))}
 
 # Read by libraries, not by Settings.
 READ_BY_LIBRARIES = {"AZURE_CLIENT_ID"}
-# Secrets that the app has elsewhere only: identities reach the documents, and Azure's own metrics are watched.
-NOT_ON_AZURE = {"STORAGE_CONNECTION_STRING", "METRICS_TOKEN"}
+# Secrets that the app has elsewhere only: identities reach the documents, and Azure's own metrics are watched. What
+# the vault made up before is known to nobody: there all secrets change at once (docs/deploy.md: rotating).
+NOT_ON_AZURE = {"STORAGE_CONNECTION_STRING", "METRICS_TOKEN", "SECRET_KEY_PREVIOUS", "INTERNAL_TOKEN_PREVIOUS"}
 # What the local n8n has because it is local: loopback, plain http, a quick stop, one locale.
 LOCAL_ONLY = {"LANG", "N8N_LISTEN_ADDRESS", "N8N_SECURE_COOKIE", "N8N_GRACEFUL_SHUTDOWN_TIMEOUT"}
 # Names that are not made from local.name, because they live inside something that is.

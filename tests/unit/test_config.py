@@ -97,3 +97,10 @@ def test_secrets_are_not_shown() -> None:
 
 def test_closed_is_the_default_for_registration() -> None:
     assert Settings.from_env(GOOD).registration == "closed"
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "INTERNAL_TOKEN"])
+def test_a_previous_secret_is_another_one(name: str) -> None:
+    assert Settings.from_env(GOOD | {f"{name}_PREVIOUS": "p" * 16})
+    with pytest.raises(InvalidSettings, match="must differ from the present one"):
+        Settings.from_env(GOOD | {f"{name}_PREVIOUS": GOOD[name]})

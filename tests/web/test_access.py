@@ -38,6 +38,8 @@ TABLE = {
     ("GET", "/account"): (SIGN_IN, 200, 200, 200),
     ("POST", "/account/tokens"): (SIGN_IN, 422, 422, 422),
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
+    ("POST", "/account/password"): (SIGN_IN, 422, 422, 422),
+    ("POST", "/account/sessions/end"): (SIGN_IN, 303, 303, 303),
     ("GET", "/admin"): (404, 404, 404, 200),
     ("GET", "/admin/queues"): (404, 404, 404, 200),
     ("GET", "/admin/windows"): (404, 404, 404, 200),

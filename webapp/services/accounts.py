@@ -49,7 +49,7 @@ def add_user(session: Session, email: str, password: str, *, role: str) -> User:
     errors = {}
     if not _EMAIL.fullmatch(email) or len(email) > 254:
         errors["email"] = "This is not an e-mail address."
-    if not _is_long_enough(password):
+    if not is_long_enough(password):
         errors["password"] = PASSWORD_RULE
     if errors:
         session.rollback()
@@ -88,7 +88,7 @@ def ensure_admin(session: Session, email: str, password: str) -> bool:
     if user is None:
         register(session, email, password, role="admin")
         return True
-    if not _is_long_enough(password):
+    if not is_long_enough(password):
         raise InvalidInput({"password": PASSWORD_RULE})
     user.role, user.is_enabled = "admin", True
     if authenticate(session, email, password) is None:
@@ -195,7 +195,7 @@ def find_bearer(session: Session, token: str) -> Bearer | None:
     return bearer
 
 
-def _is_long_enough(password: str) -> bool:
+def is_long_enough(password: str) -> bool:
     return MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH
 
 

@@ -16,7 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from webapp.domain.errors import TooManyTries
+from webapp.domain.errors import InvalidInput, TooManyTries
 from webapp.models import SignInFailure, User
 from webapp.services import accounts
 from webapp.services.clock import clock
@@ -50,6 +50,25 @@ def sign_in(session: Session, email: str, password: str, *, address: str) -> Use
     user.last_sign_in_at = clock(session)
     session.commit()
     return user
+
+
+def change_password(session: Session, user: User, old: str, new: str, *, address: str) -> None:
+    """A new password, for who knows the old one; every session of the user ends, tokens stay. Commits.
+
+    Raises InvalidInput with `old` or `new`, or TooManyTries: a session that was left open is no way to guess, either.
+    """
+    if not accounts.is_long_enough(new):
+        raise InvalidInput({"new": accounts.PASSWORD_RULE})
+    if sign_in(session, user.email, old, address=address) is None:
+        raise InvalidInput({"old": "This is not your present password."})
+    user.password_hash = accounts.hash_password(new)
+    end_sessions(session, user)
+
+
+def end_sessions(session: Session, user: User) -> None:
+    """Sign the user out everywhere. Commits."""
+    user.session_epoch = User.session_epoch + 1
+    session.commit()
 
 
 def delete_old(session: Session) -> int:

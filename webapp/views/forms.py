@@ -51,6 +51,14 @@ class RegisterForm(FlaskForm):
     submit = SubmitField("Create the account")
 
 
+class PasswordForm(FlaskForm):
+    old = PasswordField("Present password", render_kw={"autocomplete": "current-password", "required": True})
+    new = PasswordField(
+        "New password", description="At least 10 characters. Everywhere else you are signed out.",
+        render_kw={"autocomplete": "new-password", "required": True, "minlength": 10},
+    )  # fmt: skip
+
+
 class RunForm(FlaskForm):
     """Base of the forms that `run_form` draws from a profile."""
 

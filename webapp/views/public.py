@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from flask import Blueprint, flash, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_user, logout_user
+from flask_login import current_user, logout_user
 
 from webapp.domain.errors import InvalidInput, NotFound, TooManyTries
 from webapp.extensions import db
-from webapp.models import User
 from webapp.services import accounts, sign_ins
 from webapp.views.access import safe_next
 from webapp.views.forms import LoginForm, RegisterForm
 from webapp.views.htmx import go_to
-from webapp.views.security import registration_is_open
+from webapp.views.security import begin_session, registration_is_open
 
 bp = Blueprint("public", __name__)
 
@@ -40,7 +39,7 @@ def login() -> ResponseReturnValue:
     if user is None:
         form.password.errors = ["This e-mail and password do not fit together."]
         return render_template("public/login.html", form=form), 422
-    _begin_session(user)
+    begin_session(user)
     return go_to(safe_next(form.next.data, url_for("jobs.index")))
 
 
@@ -57,7 +56,7 @@ def register() -> ResponseReturnValue:
         for key, message in error.errors.items():
             form[key].errors = [message]
         return render_template("public/register.html", form=form), 422
-    _begin_session(user)
+    begin_session(user)
     return go_to(url_for("runs.new"))
 
 
@@ -67,9 +66,3 @@ def logout() -> ResponseReturnValue:
     session.clear()
     flash("You are signed out.", "success")
     return go_to(url_for("public.landing"))
-
-
-def _begin_session(user: User) -> None:
-    """Nothing of the anonymous session survives a sign-in (session fixation)."""
-    session.clear()
-    login_user(user)

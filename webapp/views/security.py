@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, redirect, request, url_for
+import time
+
+from flask import Flask, Response, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
+from flask_login import login_user
 from secure import (
     ContentSecurityPolicy,
     ReferrerPolicy,
@@ -26,6 +29,8 @@ POLICY = (
     .img_src("'self'", "data:").form_action("'self'").frame_ancestors("'none'").base_uri("'none'")
 )  # fmt: skip
 
+SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
+
 
 def register(app: Flask) -> None:
     headers = Secure(
@@ -46,7 +51,27 @@ def register(app: Flask) -> None:
     login_manager.session_protection = "basic"
 
 
+def begin_session(user: User) -> None:
+    """Nothing of the anonymous session survives a sign-in (session fixation)."""
+    session.clear()
+    login_user(user)
+    session["began"] = session["seen"] = int(time.time())
+
+
+def _is_over() -> bool:
+    """Too old, or unused for too long; a poll of a page that nobody looks at is no use. Notes the use otherwise."""
+    settings, now = parts().settings, int(time.time())
+    began, seen = session.get("began", 0), session.get("seen", 0)
+    if now - began >= settings.session_hours * 3600 or now - seen >= settings.session_idle_minutes * 60:
+        return True
+    if now - seen >= SEEN_NOTED_EVERY and not (is_htmx() and request.method == "GET"):
+        session["seen"] = now
+    return False
+
+
 def _load_user(session_id: str) -> User | None:
+    if _is_over():
+        return None
     user = accounts.load_session_user(db.session(), session_id)
     if user:
         bind_contextvars(user_id=user.id)  # in every line that this request logs
