@@ -30,6 +30,7 @@ class Client:
 
     def __init__(self, url: str, token: str, *, timeout: float = 60, patience: float = 120) -> None:
         self._transport = Transport(url, token, timeout=timeout, patience=patience)
+        self.url = self._transport.url
 
     # Jobs
 
@@ -117,6 +118,10 @@ class Client:
     def usage(self, first: str | None = None, last: str | None = None) -> Json:
         """Tokens, cost and what batches saved from one day (UTC, as 2026-11-26) to another; else the last 30."""
         return self._get("/usage", {"from": first, "to": last})
+
+    def openapi(self) -> Json:
+        """The whole API as an OpenAPI document; any living token may read it."""
+        return self._get("/openapi.json")
 
     def _make(self, path: str, content: Json, wait: int, key: str | None) -> Json:
         encoded = json.dumps(content).encode()

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_SHOWN_LINES = 20
+FIELDS = {"title": str, "code": str, "errors": dict, "lines": list}
 
 
 class SluiceError(Exception):
-    """What Sluice refused (the fields of its problem+json), or `status` None: no answer came.
+    """What Sluice refused (the fields of its problem+json), or `status` None: no answer came (code `no_answer`),
+    or it was never asked, as something here is wrong.
 
     `errors` says by field what is wrong with it, `lines` by line (`line`, `detail`, `errors`); `more` holds what else
     the answer said: `scope`, `left`, `ceiling`. `retry_after` is in seconds.
@@ -26,6 +28,16 @@ class SluiceError(Exception):
         self.errors, self.lines, self.more = dict(errors or {}), list(lines or []), dict(more or {})
         self.retry_after = retry_after
 
+    @property
+    def is_passing(self) -> bool:
+        """No answer, or the server is in trouble or busy: later it may work."""
+        return self.code in ("no_answer", "in_progress") or (self.status or 0) >= 500 or self.status == 429
+
+    @property
+    def is_refusal(self) -> bool:
+        """The server understood it and says no."""
+        return 400 <= (self.status or 0) < 500 and not self.is_passing
+
     def __str__(self) -> str:
         """All that was said, one fault in each line."""
         faults = [f"  {name}: {said}" for name, said in self.errors.items()]
@@ -40,8 +52,13 @@ def error_of(status: int, reason: str, body: bytes, retry_after: float | None) -
     try:
         said = json.loads(body)
         detail = said.pop("detail")
-        known = {key: said.pop(key, None) for key in ("title", "code", "errors", "lines")}
+        known = {key: _of_kind(said.pop(key, None), kind) for key, kind in FIELDS.items()}
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return SluiceError(f"The server answered {status} {reason}.", status=status, retry_after=retry_after)
     said.pop("status", None)
     return SluiceError(str(detail), status=status, **known, more=said, retry_after=retry_after)
+
+
+def _of_kind(value: Any, kind: type) -> Any:
+    """Somebody else's server may mean something else by that name."""
+    return value if isinstance(value, kind) else kind()

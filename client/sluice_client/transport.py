@@ -97,7 +97,8 @@ class Transport:
         return self._answer(request, lambda: self._open(request))
 
     def lost(self, error: Exception) -> SluiceError:
-        return SluiceError(f"{self.url} does not answer: {str(error) or type(error).__name__}.")
+        said = str(error) or type(error).__name__
+        return SluiceError(f"{self.url} does not answer: {said}.", code="no_answer")
 
     def patience(self) -> Patience:
         return Patience(self._patience)
@@ -119,6 +120,7 @@ class Transport:
         """One try: the answer if it is a good one. Raises SluiceError, or what LOST names."""
         connection, target, headers = self._connect(request)
         try:
+            connection.connect()
             connection.putrequest(request.method, target)
             for name, value in headers.items():
                 connection.putheader(name, value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from socketserver import BaseServer
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from sqlalchemy.orm import Session
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from sluice_client import Client, transport
+from sluice_client import Client, cli, commands, transport
 from tests.client.flaky import Link, Script
 from tests.factories import make_user
 from webapp.models import User
@@ -81,3 +83,35 @@ def token(session: Session, alice: User) -> str:
 @pytest.fixture
 def sluice(link: Link, token: str) -> Client:
     return Client(link.url, token, timeout=20, patience=10)
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Where `sluice` runs: logged in as Alice, over the link."""
+
+    patience = 10.0
+
+    def __call__(self, *arguments: str) -> Said:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err):
+            code = cli.main(arguments)
+        return Said(code, *(one.buffer.getvalue().decode() for one in (out, err)))  # type: ignore[attr-defined]
+
+    def client(self, url: str, token: str, **_: Any) -> Client:
+        return Client(url, token, timeout=20, patience=self.patience)
+
+
+@pytest.fixture
+def shell(link: Link, token: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("SLUICE_URL", link.url)
+    monkeypatch.setenv("SLUICE_TOKEN", token)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    made = Shell()
+    monkeypatch.setattr(commands, "Client", made.client)
+    return made

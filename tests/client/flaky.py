@@ -12,17 +12,18 @@ from typing import Any
 
 REFUSE = "refuse"  # the server never sees the request
 LOSE = "lose"  # the server answers, and nobody hears it
+STALL = "stall"  # nothing happens until the asker hangs up; `stalled` says that it has come to that
 
 
 class Link(ThreadingTCPServer):
-    """`faults`: one for each connection to come: REFUSE, LOSE, or after how many bytes of the answer it breaks."""
+    """`faults`: one for each connection to come, those above or after how many bytes of the answer it breaks."""
 
     daemon_threads = True
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.target, self.faults, self.count = port, deque[str | int | None](), 0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url, self.stalled = f"http://127.0.0.1:{self.server_address[1]}", threading.Event()
 
 
 class _Connection(BaseRequestHandler):
@@ -31,7 +32,10 @@ class _Connection(BaseRequestHandler):
     def handle(self) -> None:
         self.server.count += 1
         fault = self.server.faults.popleft() if self.server.faults else None
-        if fault == REFUSE:
+        if fault == STALL:
+            self.server.stalled.set()
+            _pass_on(self.request, lambda _: None)
+        if fault in (REFUSE, STALL):
             return
         with socket.create_connection(("127.0.0.1", self.server.target)) as other:
             threading.Thread(target=_pass_on, args=(self.request, other.sendall), daemon=True).start()

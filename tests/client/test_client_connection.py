@@ -113,6 +113,19 @@ def test_a_refusal_is_heard_although_the_server_hangs_up(script: Callable[..., S
         Client(server.url, "t", patience=5).upload([large])
 
 
+@pytest.mark.parametrize("body", [b'{"detail": ["x"], "errors": [1], "lines": "a"}', b"[]", b"null", b'{"a": 1}'])
+def test_another_kind_of_error_is_one_all_the_same(script: Callable[..., Script], body: bytes) -> None:
+    with pytest.raises(SluiceError) as wrong:
+        Client(script((422, {}, body)).url, "t").profiles()
+    assert (wrong.value.status, wrong.value.errors, bool(str(wrong.value))) == (422, {}, True)
+
+
+def test_a_server_that_is_not_there_is_said(token: str) -> None:
+    for call in (Client.profiles, lambda one: one.create_job(TEXTS, TEXT)):
+        with pytest.raises(SluiceError, match="Connection refused"):
+            call(Client("http://127.0.0.1:1", token, patience=0))
+
+
 def test_what_is_not_sluice_is_said(script: Callable[..., Script]) -> None:
     server = script((200, {}, b"<html>Welcome to the hotel</html>"))
     with pytest.raises(SluiceError, match="is not Sluice: check the address"):
