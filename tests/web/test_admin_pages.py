@@ -11,6 +11,7 @@ from tests.factories import (
     PASSWORD,
     end_batch,
     items_of,
+    make_job,
     make_queued_jobs,
     make_submitted_window,
     make_user,
@@ -20,6 +21,7 @@ from tests.factories import (
 from webapp.models import BatchWindow, User
 from webapp.parts import Parts
 from webapp.services import batch_ingest, control, window_reports
+from webapp.services.audit import list_audit
 
 HOSTILE = "<img/src=x/onerror=alert(1)>@example.org"
 HTMX = {"HX-Request": "true"}
@@ -137,6 +139,19 @@ def test_the_page_of_a_window_filters_its_items(
     assert "w1-j3-a1" in page
     assert "Open 3" in page
     assert "No such item" in admin.get(f"/admin/windows/{window.id}?outcome=failed").text
+
+
+def test_a_job_that_an_administrator_cancels_leaves_an_audit_row(
+    admin: FlaskClient, session: Session, parts: Parts, alice: User, root: User
+) -> None:
+    job, own = make_job(session, parts, alice), make_job(session, parts, root)
+    admin.post(f"/jobs/{job.id}/cancel", data={"reason": "the wrong document"})
+    admin.post(f"/jobs/{own.id}/cancel")
+    assert admin.post(f"/jobs/{job.id}/cancel").status_code == 409
+    [deed] = list_audit(session)
+    assert (deed.action, deed.target, deed.reason) == ("cancel_job", f"job:{job.id}", "the wrong document")
+    session.refresh(job)
+    assert job.status == "cancelled"
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/queues", "/admin/windows", "/admin/windows/1", "/admin/queues/1"])

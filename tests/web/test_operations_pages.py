@@ -19,7 +19,7 @@ from webapp.domain.states import JobStatus
 from webapp.models import BatchWindow, ExecutionFailure, Heartbeat, Job, JobAnswer, JobResult, User
 from webapp.models.operation import BEAT_ROW
 from webapp.parts import Parts
-from webapp.services import failure_reports, health, latency
+from webapp.services import batches, failure_reports, health, latency, overview
 from webapp.services.clock import clock
 
 HOSTILE = "<img/src=x/onerror=alert(1)>"
@@ -199,6 +199,12 @@ def test_one_poll_brings_the_admin_page_up_to_date(admin: FlaskClient, session: 
     assert "data-poll" not in admin.get("/admin?before=5").text  # an older page stands still
 
 
+def test_a_long_queue_is_counted_as_far_as_a_window_takes(session: Session, parts: Parts, alice: User) -> None:
+    make_queued_jobs(session, parts, alice, 5)
+    [view] = batches.list_queues(session, parts.settings, parts.profiles, at_most=4)
+    assert (view.state.queued, view.readiness.reason, view.readiness.take) == (4, "full", 3)
+
+
 @pytest.fixture
 def plans(tables: Engine, session: Session) -> Iterator[list[tuple[str, Any]]]:
     asked: list[tuple[str, Any]] = []
@@ -216,7 +222,10 @@ def test_no_figure_of_these_pages_reads_every_job(
 ) -> None:
     """PostgreSQL is asked how it would do it if it were forbidden to read whole tables."""
     fail(session, make_jobs(session, parts, alice, 2), "deadline")
+    make_window(session, parts, alice)
     plans.clear()
+    queues = batches.list_queues(session, parts.settings, parts.profiles, at_most=batches.MOST_QUEUED)
+    overview.overview(session, queues)
     failure_reports.job_failures(session, DAY)
     latency.by_hour(session)
     latency.last_day(session)
@@ -225,5 +234,5 @@ def test_no_figure_of_these_pages_reads_every_job(
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
     for query, parameters in asked:
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {query}", parameters).scalars())
-        assert not re.search(r"Seq Scan on (jobs|job_\w+)\b", plan), plan
+        assert not re.search(r"Seq Scan on (jobs|job_\w+|ledger)\b", plan), plan
     assert len(asked) >= 3

@@ -26,6 +26,7 @@ BLOCKED = {
     "not_before": "This queue pauses because the provider asked for it.",
     "no_room": "The provider's allowance of enqueued tokens is used up for now.",
 }
+MOST_QUEUED = 50_000  # jobs in a queue that pages count: no window takes more
 LINE_OVERHEAD_BYTES = 200  # custom_id, method, url and punctuation of one JSONL line
 
 
@@ -39,10 +40,15 @@ class QueueView:
     readiness: Readiness
 
 
-def list_queues(session: Session, settings: Settings, profiles: Profiles) -> list[QueueView]:
-    """Every queue that has jobs waiting or is held, with the policy's judgement of it now."""
+def list_queues(
+    session: Session, settings: Settings, profiles: Profiles, *, at_most: int | None = None
+) -> list[QueueView]:
+    """Every queue that has jobs waiting or is held, with the policy's judgement of it now.
+
+    `queued` is counted up to `at_most`, which must not be less than a full window takes.
+    """
     now = clock(session)
-    statement = _waiting(settings, now)
+    statement = _waiting(settings, now, at_most)
     is_listed = or_(statement.selected_columns.queued > 0, Queue.held_at.is_not(None))
     rows = session.execute(statement.where(is_listed)).all()
     enqueued = _enqueued_tokens(session, settings)

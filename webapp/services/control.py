@@ -81,6 +81,22 @@ def cancel_window(session: Session, window_id: int, *, cancels_jobs: bool, user:
     end_cancelled_unsent(session)
 
 
+def cancel_job(session: Session, job_id: int, *, user: User, reason: str) -> None:
+    """Withdraw somebody's job that nobody has started. Commits.
+
+    Raises NotFound, InvalidInput, or InvalidMove once it is under way or has ended.
+    """
+    actor = f"user:{user.id}"
+    now = clock(session)
+    if not lifecycle.move_job(session, job_id, JobStatus.CANCELLED, now=now, actor=actor, reason="cancelled"):
+        status = session.scalars(select(Job.status).where(Job.id == job_id)).one_or_none()
+        if status is None:
+            raise NotFound
+        raise _moved_on(session, f"This job is {status} and cannot be cancelled any more.")
+    audit(session, user, "cancel_job", f"job:{job_id}", reason)
+    session.commit()
+
+
 def retry_job(session: Session, job_id: int, *, user: User, reason: str) -> int:
     """Repeat a job that ended without an answer, as a new job of its user. Commits. Returns the new id.
 

@@ -17,6 +17,7 @@ from webapp.models import User
 from webapp.parts import parts
 from webapp.services import audit as audit_log
 from webapp.services import batches, benchmark_figures, control, health, jobs, shutdowns, window_reports
+from webapp.services.batches import MOST_QUEUED
 from webapp.services.clock import clock
 from webapp.services.overview import overview
 from webapp.services.waiting import shown_in
@@ -45,7 +46,7 @@ def _sentences() -> dict[str, Any]:
     return {
         "why_queue_waits": lambda state: waiting.why_queue_waits(state, now, show),
         "why_window_waits": lambda window: waiting.why_window_waits(window, now, show),
-        "provider_counts": lambda window: request_counts(window.provider_batch), "now": now,
+        "most_queued": MOST_QUEUED, "provider_counts": lambda window: request_counts(window.provider_batch), "now": now,
     }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
     before = request.args.get("before", type=int)
     found, older = jobs.list_jobs(session, user_id=None, before=before, size=JOBS_SHOWN)
-    queues = batches.list_queues(session, ours.settings, ours.profiles)
+    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
     going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
     return reply(
         "admin/index.html", "admin/_live.html", jobs=found, older=older, before=before, queues=queues,
@@ -67,7 +68,7 @@ def index() -> ResponseReturnValue:
 
 @bp.get("/queues")
 def queues() -> ResponseReturnValue:
-    views = batches.list_queues(db.session(), parts().settings, parts().profiles)
+    views = batches.list_queues(db.session(), parts().settings, parts().profiles, at_most=MOST_QUEUED)
     return reply(
         "admin/queues.html", "admin/_queues.html", queues=views, poll_seconds=POLL_SECONDS,
         depths={view.queue.id: view.state.queued for view in views},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, flash, render_template, url_for
+from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from sqlalchemy.orm import defer
@@ -14,9 +14,10 @@ from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
 from webapp.models import Job, JobRequest
 from webapp.parts import parts
-from webapp.services import jobs, reporting, timeline, waiting
+from webapp.services import control, jobs, reporting, timeline, waiting
 from webapp.services.clock import clock
 from webapp.views import access
+from webapp.views.deeds import actor
 from webapp.views.htmx import go_to
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
@@ -51,7 +52,11 @@ def download(job_id: int) -> ResponseReturnValue:
 @bp.post("/<int:job_id>/cancel")
 def cancel(job_id: int) -> ResponseReturnValue:
     job = access.job_or_404(job_id, current_user)
-    jobs.cancel_job(db.session(), job, actor=f"user:{current_user.id}")
+    if job.user_id == current_user.id:
+        jobs.cancel_job(db.session(), job, actor=f"user:{current_user.id}")
+    else:  # an administrator's deed, which is audited
+        reason = request.form.get("reason", "").strip() or "no reason was given"
+        control.cancel_job(db.session(), job_id, user=actor(), reason=reason)
     flash("The job was cancelled.", "success")
     return go_to(url_for("jobs.detail", job_id=job_id))
 

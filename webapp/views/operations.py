@@ -11,6 +11,7 @@ from webapp.domain.states import ExecutionMode
 from webapp.extensions import db, migrate
 from webapp.parts import parts
 from webapp.services import batches, failure_reports, health, latency, shutdowns
+from webapp.services.batches import MOST_QUEUED
 from webapp.services.clock import clock
 from webapp.services.latency import HOUR, HourLatency
 from webapp.views.access import require_admin
@@ -40,7 +41,7 @@ def failures() -> ResponseReturnValue:
 @bp.get("/health")
 def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
-    queues = batches.list_queues(session, ours.settings, ours.profiles)
+    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
     going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
     found = health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going)
     return reply("admin/health.html", "admin/_health.html", checks=found, poll_seconds=POLL_SECONDS)
