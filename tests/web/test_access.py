@@ -35,6 +35,7 @@ TABLE = {
     ("GET", "/jobs/<int:job_id>/status"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/result"): (SIGN_IN, 404, 303, 303),
     ("POST", "/jobs/<int:job_id>/cancel"): (SIGN_IN, 404, 409, 409),
+    ("GET", "/keys"): (SIGN_IN, 200, 200, 200),
     ("GET", "/account"): (SIGN_IN, 200, 200, 200),
     ("POST", "/account/tokens"): (SIGN_IN, 422, 422, 422),
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),

@@ -28,30 +28,44 @@
     if (!document.hidden) all("[data-poll]").forEach((region) => window.htmx.trigger(region, "refresh"));
   });
 
-  // --- Errors that htmx does not swap.
-  const WAITING = "The server cannot be reached. This page catches up as soon as it is back.";
+  // --- Errors that htmx does not swap: a toast, or for a region that is asked for again and again, how old it is.
+  const AWAY = "The server cannot be reached.";
+  let lastSeen = new Date(); // when what is shown was right: as the page came, or its region
 
   function explain(xhr) {
     const page = new DOMParser().parseFromString(xhr.responseText || "", "text/html");
     const said = page.querySelector("[data-error]")?.dataset.error;
     return said || `The server answered with an error (${xhr.status}). Please try again.`;
   }
-  function failed(source, message) {
-    const polled = source.matches("[data-poll]");
-    source.classList.toggle("is-stale", polled);
-    toast(polled ? WAITING : message, "bad"); // a poll fails often and says it once
+  function showStale(why) {
+    const note = document.getElementById("stale-template").content.firstElementChild.cloneNode(true);
+    const since = lastSeen.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    note.querySelector("div").textContent = `Not updated since ${since}. ${why} This page catches up by itself.`;
+    const region = document.getElementById("stale");
+    if (region.textContent.trim() !== note.textContent.trim()) region.replaceChildren(note); // said once, not each time
   }
-  on("htmx:sendError", (event) => failed(event.detail.elt, "The server cannot be reached. Please try again."));
+  function failed(source, why, advice = "") {
+    if (!source.matches("[data-poll]")) return toast(`${why}${advice}`, "bad");
+    source.classList.add("is-stale");
+    showStale(why);
+  }
+  on("htmx:sendError", (event) => failed(event.detail.elt, AWAY, " Please try again."));
   on("htmx:responseError", (event) => failed(event.detail.elt, explain(event.detail.xhr)));
   on("htmx:afterRequest", (event) => {
-    if (!event.detail.successful) return;
+    if (!event.detail.successful || !event.detail.elt.matches("[data-poll]")) return;
+    lastSeen = new Date();
     event.detail.elt.classList.remove("is-stale");
-    all(".toast-note").filter((old) => old.dataset.message === WAITING).forEach((old) => old.remove());
+    document.getElementById("stale").replaceChildren();
   });
+
+  // --- Loading: a region that somebody waits for says so; one that polls does not flicker, and a form has its button.
+  const awaited = (event) => !event.detail.elt.matches("[data-poll], form") && event.detail.target;
+  on("htmx:beforeSend", (event) => awaited(event)?.setAttribute?.("aria-busy", "true"));
+  on("htmx:afterRequest", (event) => awaited(event)?.removeAttribute?.("aria-busy"));
 
   // --- Forms: ask first, send once, lead to the first wrong field.
   function setBusy(form, busy) {
-    form.toggleAttribute("aria-busy", busy);
+    busy ? form.setAttribute("aria-busy", "true") : form.removeAttribute("aria-busy");
     all("button:not([type=button]), input[type=submit]", form).forEach((button) => {
       if (busy && button.disabled) return; // was not ours to enable again
       button.disabled = busy;
@@ -197,15 +211,5 @@
     await copy(button.dataset.copy ?? document.querySelector(button.dataset.copyFrom).textContent);
     toast("Copied", "ok");
     button.focus();
-  });
-
-  // --- "/" goes to the search field.
-  on("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const search = document.querySelector("[data-search], input[type=search]");
-    if (!search) return;
-    event.preventDefault();
-    search.focus();
   });
 })();

@@ -20,6 +20,7 @@ from webapp.views import (
     costs,
     errors,
     health,
+    help,
     internal,
     job_history,
     jobs,
@@ -42,7 +43,7 @@ def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
         public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, admin_users.bp, audit.bp, operations.bp,
-        benchmarks.bp, budgets.bp, costs.bp, simulation.bp, health.bp, api.bp,
+        benchmarks.bp, budgets.bp, costs.bp, simulation.bp, help.bp, health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

@@ -46,6 +46,14 @@ TITLES = {
     419: "This page was open for too long", 422: "Something is not right", 429: "Too many requests",
     500: "Something broke on our side", 503: "Not available right now",
 }  # fmt: skip
+# In place of Werkzeug's own words, which speak of URLs and permissions.
+PLAIN = {
+    403: "You are signed in, but this is not open to you.",
+    404: "There is nothing at this address: it was mistyped, or what was here is gone.",
+    405: "This address does not do that. Go back and use what the page offers.",
+    415: "What was sent is of a kind that cannot be read here.",
+    429: "That was more than is allowed for now. Wait a moment, then try again.",
+}
 MOST_FAULTS = 100  # that one answer names
 KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 JSON_BLUEPRINTS = ("api", "internal", "health")
@@ -92,6 +100,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < 400:
         return error.get_response()
     message = error.description or ""
+    if message == type(error).description:
+        message = PLAIN.get(error.code, message)
     if error.code == 413:
         most = min((request.max_content_length or 0) // 2**20, parts().settings.max_upload_mb)
         message = f"At most {most} MB can be sent at once. Nothing was stored."
