@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -25,11 +25,15 @@ class Client:
 
     What is safe is tried again for `patience` seconds when the connection breaks or the server is busy: reading, and
     making things, as each such call has an Idempotency-Key (`key`: one of your own, so that a program that was killed
-    makes nothing twice). `timeout`: seconds without a sign of life after which a connection counts as broken.
+    makes nothing twice). `tell` hears of each try that failed. `timeout`: seconds without a sign of life after which a
+    connection counts as broken.
     """
 
-    def __init__(self, url: str, token: str, *, timeout: float = 60, patience: float = 120) -> None:
-        self._transport = Transport(url, token, timeout=timeout, patience=patience)
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 60, patience: float = 120,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._transport = Transport(url, token, timeout=timeout, patience=patience, tell=tell)
         self.url = self._transport.url
 
     # Jobs

@@ -133,7 +133,7 @@ def _printable(name: str) -> str:
 
 
 def _client() -> Client:
-    return Client(*logins.load())
+    return Client(*logins.load(), tell=say)
 
 
 def _inputs(profile: Json, values: list[str], mode: str | None) -> Json:

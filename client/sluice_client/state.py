@@ -53,8 +53,9 @@ class State:
         """Raises SluiceError."""
         others = _read(self.path)
         others[self.server] = {
-            "documents": self.documents, "submissions": [asdict(one) for one in self.submissions],
-        }  # fmt: skip
+            "documents": {key: one for key, one in self.documents.items() if not is_old(one[1])},
+            "submissions": [asdict(one) for one in self.submissions],
+        }
         text = json.dumps({"version": VERSION, "servers": others}, indent=1, ensure_ascii=False)
         write_whole(self.path, text.encode("utf-8", "surrogateescape"))
 

@@ -22,6 +22,7 @@ PASSING = (429, 502, 503, 504)  # a later try may not meet these
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 MOST_ERROR_BYTES = 1_000_000
 LOST = (OSError, http.client.HTTPException)
+HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the other errors of TLS come again at the next try
 KEY = "Idempotency-Key"
 T = TypeVar("T")
 
@@ -52,14 +53,15 @@ class Request:
 class Patience:
     """Pauses that grow, or are as long as the server wants them; until the time is over."""
 
-    def __init__(self, seconds: float) -> None:
-        self._ends, self._pause = time.monotonic() + seconds, FIRST_PAUSE
+    def __init__(self, seconds: float, tell: Callable[[str], None]) -> None:
+        self._ends, self._pause, self._tell = time.monotonic() + seconds, FIRST_PAUSE, tell
 
     def wait_after(self, problem: SluiceError) -> None:
         """Raises it again when there is no time left for another try."""
         seconds = self._pause * random.uniform(0.5, 1) if problem.retry_after is None else problem.retry_after  # noqa: S311
         if time.monotonic() + seconds > self._ends:
             raise problem
+        self._tell(f"{problem.detail} Trying again in {seconds:.1f} s.")
         time.sleep(seconds)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
@@ -70,18 +72,21 @@ class Transport:
     Raises SluiceError when it is no address or no token.
     """
 
-    def __init__(self, url: str, token: str, *, timeout: float, patience: float) -> None:
+    def __init__(
+        self, url: str, token: str, *, timeout: float, patience: float, tell: Callable[[str], None]
+    ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
         try:
             self._parts = urlsplit(self.url)
             self._parts.port  # noqa: B018 it is read for its ValueError
         except ValueError as error:
             raise SluiceError(f"“{url}” is no address: {error}.") from None
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname or self._parts.query:
+        is_web = self._parts.scheme in ("http", "https") and self._parts.hostname
+        if not is_web or self._parts.query or self._parts.username:
             raise SluiceError(f"“{url}” is no address of a server: write it like https://sluice.example.org")
         if not (token.isascii() and token.isprintable()) or not token or " " in token:
             raise SluiceError("This is no token: copy it again from the account page.")
-        self._token, self._timeout, self._patience = token, timeout, patience
+        self._token, self._timeout, self._patience, self._tell = token, timeout, patience, tell
 
     def read(self, request: Request) -> tuple[bytes, http.client.HTTPMessage]:
         """(the whole body, the headers) of a good answer. Raises SluiceError."""
@@ -101,7 +106,7 @@ class Transport:
         return SluiceError(f"{self.url} does not answer: {said}.", code="no_answer")
 
     def patience(self) -> Patience:
-        return Patience(self._patience)
+        return Patience(self._patience, self._tell)
 
     def _answer(self, request: Request, act: Callable[[], T]) -> T:
         patience = self.patience()
@@ -109,7 +114,8 @@ class Transport:
             try:
                 return act()
             except LOST as error:
-                problem, is_passing = self.lost(error), not isinstance(error, ssl.SSLCertVerificationError)
+                problem = self.lost(error)
+                is_passing = not isinstance(error, ssl.SSLError) or isinstance(error, HUNG_UP)
             except SluiceError as error:
                 problem, is_passing = error, error.status in PASSING or error.code == "in_progress"
             if not (is_passing and request.is_repeatable):

@@ -103,8 +103,8 @@ class Shell:
             code = cli.main(arguments)
         return Said(code, *(one.buffer.getvalue().decode() for one in (out, err)))  # type: ignore[attr-defined]
 
-    def client(self, url: str, token: str, **_: Any) -> Client:
-        return Client(url, token, timeout=20, patience=self.patience)
+    def client(self, url: str, token: str, **more: Any) -> Client:
+        return Client(url, token, **more | {"timeout": 20, "patience": self.patience})
 
 
 @pytest.fixture

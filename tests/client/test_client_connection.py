@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,10 @@ def test_patience_ends(link: Link, token: str) -> None:
 def test_a_busy_server_is_asked_again_when_it_says(script: Callable[..., Script], status: int) -> None:
     moment = format_datetime(datetime.now(UTC) - timedelta(seconds=5), usegmt=True)
     server = script((status, {"Retry-After": "0"}, b"{}"), (status, {"Retry-After": moment}, b"<html>"), EMPTY)
-    assert Client(server.url, "t").profiles() == []
+    told: list[str] = []
+    assert Client(server.url, "t", tell=told.append).profiles() == []
     assert len(server.asked) == 3
+    assert told[1] == f"The server answered {status} {HTTPStatus(status).phrase}. Trying again in 0.0 s."
 
 
 def test_a_long_wait_is_left_to_the_caller(script: Callable[..., Script]) -> None:
@@ -87,6 +90,12 @@ def test_a_long_wait_is_left_to_the_caller(script: Callable[..., Script]) -> Non
     with pytest.raises(SluiceError, match=r"Too many\.") as busy:
         Client(server.url, "t").profiles()
     assert (busy.value.status, busy.value.retry_after, len(server.asked)) == (429, 3600, 1)
+
+
+def test_a_server_without_tls_is_said_at_once(script: Callable[..., Script]) -> None:
+    server = script(EMPTY)
+    with pytest.raises(SluiceError, match=r"does not answer: .*SSL"):
+        Client(server.url.replace("http:", "https:"), "t", timeout=10).profiles()
 
 
 def test_a_mistake_is_not_repeated(script: Callable[..., Script]) -> None:
@@ -132,7 +141,9 @@ def test_what_is_not_sluice_is_said(script: Callable[..., Script]) -> None:
         Client(server.url, "t").profiles()
 
 
-@pytest.mark.parametrize("url", ["", "sluice.example.org", "ftp://a", "https://", "http://a:b", "http://a/?b=c"])
+@pytest.mark.parametrize(
+    "url", ["", "sluice.example.org", "ftp://a", "https://", "http://a:b", "http://a/?b=c", "http://a:b@c"]
+)
 def test_a_wrong_address_is_named(url: str) -> None:
     with pytest.raises(SluiceError, match="is no address"):
         Client(url, "t")
