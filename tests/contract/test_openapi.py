@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from tests.factories import make_document, make_job, make_user
 from webapp.parts import Parts
-from webapp.services import accounts, submissions
+from webapp.services import accounts, submissions, webhooks
 from webapp.views import api_jobs, api_models
 from webapp.views.api import OPERATIONS
 
@@ -39,6 +39,8 @@ def app(make_app: Any, session: Session, parts: Parts, monkeypatch: pytest.Monke
         session, parts.settings, parts.profiles, parts.prices, user=alice, profile_id="text_classification",
         runs=[{"text": "All went well."}], source="api", name="one",
     )  # fmt: skip
+    webhook, _ = webhooks.create_webhook(session, parts.settings, alice, "https://example.org/hook")
+    webhooks.send_test(session, webhook)
     app = make_app()
     app.extensions["token"] = accounts.create_token(session, alice, "schemathesis")
     return app
@@ -91,7 +93,7 @@ def test_a_reference_leads_somewhere(document: dict[str, Any]) -> None:
 # What happens without a token: tests/web/test_api_tokens.py. Inputs are read leniently (spaces around a text, "8" for
 # 8), and what is right by the schema may be refused all the same: a profile's own checks, a period that ends too early.
 LENIENT = ("create_job", "create_submission", "retry_job")
-WITH_OWN_CHECKS = (*LENIENT, "create_documents", "get_usage")
+WITH_OWN_CHECKS = (*LENIENT, "create_documents", "get_usage", "create_webhook", "change_webhook")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

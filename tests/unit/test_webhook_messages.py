@@ -9,7 +9,7 @@ import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 
 from webapp.domain.webhooks import (
-    EventType,
+    TEST_EVENT,
     body_of,
     is_public,
     next_try,
@@ -32,7 +32,7 @@ def test_a_signature_is_that_of_the_standard_s_example() -> None:
 def test_somebody_else_s_verifier_takes_it_by_either_secret() -> None:
     """openai's client follows the same standard."""
     old, new = secret_of("a secret key", "old"), secret_of("a secret key", "new")
-    at, body = int(datetime.now(UTC).timestamp()), body_of(EventType.TEST, NOW, {"id": 1})
+    at, body = int(datetime.now(UTC).timestamp()), body_of(TEST_EVENT, NOW, {"id": 1})
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(at), "webhook-signature": ""}
     headers["webhook-signature"] = signature([new, old], "msg_1", at, body)
     with OpenAI(api_key="none") as client:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from tests.factories import PASSWORD, make_benchmark, make_submission, make_user, make_window
 from webapp.parts import Parts
-from webapp.services import submissions
+from webapp.services import submissions, webhooks
 
 SIGN_IN = 302
 # route: what anonymous, a stranger, the owner and an admin get
@@ -41,6 +41,15 @@ TABLE = {
     ("POST", "/account/tokens/<int:token_id>/revoke"): (SIGN_IN, 404, 404, 404),
     ("POST", "/account/password"): (SIGN_IN, 422, 422, 422),
     ("POST", "/account/sessions/end"): (SIGN_IN, 303, 303, 303),
+    ("GET", "/webhooks"): (SIGN_IN, 200, 200, 200),
+    ("POST", "/webhooks"): (SIGN_IN, 422, 422, 422),
+    ("GET", "/webhooks/<int:webhook_id>"): (SIGN_IN, 404, 200, 404),  # an admin's webhooks are the admin's own
+    ("POST", "/webhooks/<int:webhook_id>/change"): (SIGN_IN, 404, 422, 404),
+    ("POST", "/webhooks/<int:webhook_id>/<any(enable,disable):deed>"): (SIGN_IN, 404, 303, 404),
+    ("POST", "/webhooks/<int:webhook_id>/secret"): (SIGN_IN, 404, 200, 404),
+    ("POST", "/webhooks/<int:webhook_id>/test"): (SIGN_IN, 404, 303, 404),
+    ("POST", "/webhooks/<int:webhook_id>/deliveries/<int:delivery_id>/redeliver"): (SIGN_IN, 404, 303, 404),
+    ("POST", "/webhooks/<int:webhook_id>/delete"): (SIGN_IN, 404, 303, 404),
     ("GET", "/admin"): (404, 404, 404, 200),
     ("GET", "/admin/queues"): (404, 404, 404, 200),
     ("GET", "/admin/windows"): (404, 404, 404, 200),
@@ -101,6 +110,15 @@ TABLE = {
     ("POST", "/api/v1/documents"): (401, 401, 401, 401),
     ("GET", "/api/v1/documents/<int:document_id>"): (401, 401, 401, 401),
     ("DELETE", "/api/v1/documents/<int:document_id>"): (401, 401, 401, 401),
+    ("GET", "/api/v1/webhooks"): (401, 401, 401, 401),
+    ("POST", "/api/v1/webhooks"): (401, 401, 401, 401),
+    ("GET", "/api/v1/webhooks/<int:webhook_id>"): (401, 401, 401, 401),
+    ("PATCH", "/api/v1/webhooks/<int:webhook_id>"): (401, 401, 401, 401),
+    ("DELETE", "/api/v1/webhooks/<int:webhook_id>"): (401, 401, 401, 401),
+    ("POST", "/api/v1/webhooks/<int:webhook_id>/secret"): (401, 401, 401, 401),
+    ("POST", "/api/v1/webhooks/<int:webhook_id>/test"): (401, 401, 401, 401),
+    ("GET", "/api/v1/webhooks/<int:webhook_id>/deliveries"): (401, 401, 401, 401),
+    ("POST", "/api/v1/webhooks/<int:webhook_id>/deliveries/<int:delivery_id>/redeliver"): (401, 401, 401, 401),
     ("GET", "/api/v1/profiles"): (401, 401, 401, 401),
     ("GET", "/api/v1/usage"): (401, 401, 401, 401),
     ("POST", "/login"): (422, 422, 422, 422),
@@ -118,6 +136,7 @@ def job_of_owner(session: Session, parts: Parts) -> int:
         if name == "owner":
             make_window(session, parts, user)
             make_benchmark(session, parts, user)
+            webhooks.create_webhook(session, parts.settings, user, "https://example.org/hook")
             submissions.cancel_waiting(session, make_submission(session, parts, user).id, user=user)
     return 1
 
@@ -126,7 +145,8 @@ def path_of(rule: str) -> str:
     """The address of what the fixture made."""
     path = rule.replace("<int:token_id>", "999").replace("<int:budget_id>", "9").replace("<dimension>", "day")
     path = path.replace("<name>", "cost").replace("<any(csv,jsonl):kind>", "csv")
-    for name in ("job", "window", "queue", "run", "submission", "document", "user"):
+    path = path.replace("<any(enable,disable):deed>", "enable")
+    for name in ("job", "window", "queue", "run", "submission", "document", "user", "webhook", "delivery"):
         path = path.replace(f"<int:{name}_id>", "1")
     return path
 

@@ -20,6 +20,7 @@ from webapp.domain.states import TERMINAL_JOBS, JobStatus
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  (makes a leaked secret recognisable to scanners)
 MOST_URL_LENGTH = 2000
+TEST_EVENT = "webhook.test"  # by hand; nobody listens for it
 # After each try without success; then the message is given up.
 RETRY_AFTER = (
     timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2), timedelta(hours=5),
@@ -35,7 +36,6 @@ class EventType(StrEnum):
     JOB_EXPIRED = "job.expired"
     JOB_CANCELLED = "job.cancelled"
     SUBMISSION_FINISHED = "submission.finished"
-    TEST = "webhook.test"  # by hand; nobody subscribes to it
 
 
 SENTENCES = {

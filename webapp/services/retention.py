@@ -21,7 +21,7 @@ from webapp.domain.errors import UnavailableService
 from webapp.gateways.provider_files import ProviderFiles
 from webapp.gateways.storage import Storage
 from webapp.models import BatchWindow, Document, Job, JobDocument, RetentionReceipt
-from webapp.services import idempotency, sign_ins
+from webapp.services import idempotency, sign_ins, webhooks
 from webapp.services.clock import clock
 
 REQUESTS_AT_ONCE = 1000
@@ -30,13 +30,14 @@ BUDGET_SECONDS = 2.0  # for documents, and for windows: the heartbeat has other 
 
 
 def delete_due(session: Session, settings: Settings, storage: Storage, files: ProviderFiles) -> int:
-    """One portion of everything that is due. Commits. Returns how many requests, keys, failed sign-ins, documents and
-    windows it was.
+    """One portion of everything that is due. Commits. Returns how many requests, keys, failed sign-ins, messages,
+    documents and windows it was.
 
     Raises the last UnavailableService or OSError of things that could not be deleted; the others are.
     """
     deleted = delete_requests(session, settings) + idempotency.delete_old(session)
     deleted += sign_ins.delete_old(session)
+    deleted += webhooks.delete_old(session, settings)
     done, documents_error = _one_by_one(
         _withdraw_documents(session, settings), lambda document: _delete_document(session, storage, files, document)
     )

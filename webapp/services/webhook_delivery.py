@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from webapp.domain.answers import storable
 from webapp.domain.errors import UndeliveredMessage
-from webapp.domain.webhooks import EventType, body_of, next_try, secret_of, signature
+from webapp.domain.webhooks import TEST_EVENT, EventType, body_of, next_try, secret_of, signature
 from webapp.gateways.webhook_sender import Reply, WebhookSender
 from webapp.models import Job, Submission, User, Webhook, WebhookDelivery
 from webapp.services.clock import clock
@@ -215,11 +215,10 @@ def _has_taken_since(session: Session, message: Message) -> bool:
 
 def _told_of(session: Session, event_type: str, target_id: int) -> dict[str, Any]:
     """The message's `data`: what an ended job or submission is, without its inputs and its result."""
-    match event_type:
-        case EventType.TEST:
-            return {"text": "This is a test. Nothing happened."}
-        case EventType.SUBMISSION_FINISHED:
-            return _submission(session, target_id)
+    if event_type == TEST_EVENT:
+        return {"text": "This is a test. Nothing happened."}
+    if event_type == EventType.SUBMISSION_FINISHED:
+        return _submission(session, target_id)
     job = session.get_one(Job, target_id)
     error = None
     if job.failure_message:

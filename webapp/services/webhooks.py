@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
-from webapp.domain.webhooks import SENTENCES, EventType, refused_literal, secret_of, split_url
+from webapp.domain.webhooks import SENTENCES, TEST_EVENT, refused_literal, secret_of, split_url
 from webapp.models import User, Webhook, WebhookDelivery
 from webapp.services.clock import clock
 
@@ -88,7 +88,7 @@ def send_test(session: Session, webhook: Webhook) -> WebhookDelivery:
         raise InvalidMove("This webhook is disabled: enable it first.")
     now = clock(session)
     delivery = WebhookDelivery(
-        webhook_id=webhook.id, event_type=EventType.TEST, created_at=now, due_at=now,
+        webhook_id=webhook.id, event_type=TEST_EVENT, created_at=now, due_at=now,
         target_id=secrets.randbits(62),  # it is about nothing, and another test is another message
     )  # fmt: skip
     session.add(delivery)

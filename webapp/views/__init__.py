@@ -14,6 +14,7 @@ from webapp.views import (
     api_jobs,
     api_reading,
     api_submissions,
+    api_webhooks,
     audit,
     benchmarks,
     budgets,
@@ -33,9 +34,11 @@ from webapp.views import (
     security,
     simulation,
     submissions,
+    webhooks,
 )
 
-API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, openapi)  # imported: they are in api.bp then
+# Imported: they are in api.bp then …
+API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, api_webhooks, openapi)
 JOB_PAGES = (job_history,)  # … and in jobs.bp
 
 
@@ -43,7 +46,7 @@ def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
         public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, admin_users.bp, audit.bp, operations.bp,
-        benchmarks.bp, budgets.bp, costs.bp, simulation.bp, help.bp, health.bp, api.bp,
+        benchmarks.bp, budgets.bp, costs.bp, simulation.bp, help.bp, webhooks.bp, health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

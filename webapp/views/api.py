@@ -97,6 +97,26 @@ OPERATIONS = {
         "What you used, what it cost and what batches saved.", Scope.USAGE_READ, {200: models.UsageReport},
         query=models.UsageQuery,
     ),
+    "list_webhooks": Operation("Your webhooks, newest first.", Scope.WEBHOOKS_WRITE, {200: models.WebhookList}),
+    "create_webhook": Operation(
+        "Make a webhook. Its secret is in this answer and in no other.", Scope.WEBHOOKS_WRITE,
+        {201: models.WebhookWithSecret}, models.NewWebhook,
+    ),
+    "get_webhook": Operation("One webhook.", Scope.WEBHOOKS_WRITE, {200: models.Webhook}),
+    "change_webhook": Operation(
+        "Change what the body names.", Scope.WEBHOOKS_WRITE, {200: models.Webhook}, models.WebhookChange
+    ),
+    "delete_webhook": Operation("Delete a webhook, and what waits for it.", Scope.WEBHOOKS_WRITE, {204: None}),
+    "rotate_secret": Operation(
+        "Give it a new secret; the old one signs beside it for a day.", Scope.WEBHOOKS_WRITE,
+        {200: models.WebhookWithSecret},
+    ),
+    "send_test": Operation("Send it a message that says it is a test.", Scope.WEBHOOKS_WRITE, {202: models.Delivery}),
+    "list_deliveries": Operation(
+        "Its messages, newest first, and what became of each.", Scope.WEBHOOKS_WRITE, {200: models.DeliveryList},
+        query=models.Page,
+    ),
+    "redeliver": Operation("Send a message again, with all its tries.", Scope.WEBHOOKS_WRITE, {202: models.Delivery}),
     "openapi": Operation("This API as an OpenAPI 3.1 document.", None, {200: (JSON,)}),
 }  # fmt: skip
 

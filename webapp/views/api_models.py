@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
+from webapp.domain.webhooks import MOST_URL_LENGTH, EventType
 
 MOST_LISTED = 200
 
@@ -86,6 +87,23 @@ class JobQuery(Page):
 class UsageQuery(Message):
     first: Day | None = Field(default=None, alias="from", description="a day, UTC; default: 30 days ago")
     last: Day | None = Field(default=None, alias="to", description="a day, UTC, included; default: today")
+
+
+WebhookUrl = Annotated[
+    str, Field(max_length=MOST_URL_LENGTH, description="http or https", examples=["https://example.org/sluice"])
+]
+Events = Annotated[list[EventType], Field(min_length=1)]
+
+
+class NewWebhook(Message):
+    url: WebhookUrl
+    events: Events | None = Field(default=None, description="what it hears of; default: everything")
+
+
+class WebhookChange(Message):
+    url: WebhookUrl | None = None
+    events: Events | None = None
+    is_enabled: bool | None = None
 
 
 # What goes out
@@ -238,3 +256,37 @@ class Problem(BaseModel):
     code: str | None = Field(default=None, description="over_budget, reused_key, in_progress, no_result, wrong_scope …")
     errors: dict[str, str] | None = None
     lines: list[LineFault] | None = None
+
+
+class Webhook(Message):
+    id: Id
+    url: str
+    events: list[EventType]
+    is_enabled: bool
+    disabled_because: str | None
+    created_at: datetime
+
+
+class WebhookWithSecret(Webhook):
+    secret: str = Field(description="whsec_…: messages are signed with it", examples=["whsec_…"])
+
+
+class WebhookList(Message):
+    webhooks: list[Webhook]
+
+
+class Delivery(Message):
+    id: Id
+    event: str
+    target: Id | None = Field(description="the id of the job or the submission; null for a test")
+    attempts: int
+    created_at: datetime
+    delivered_at: datetime | None
+    next_try_at: datetime | None = Field(description="null: it was taken, or given up")
+    last_status: int | None
+    last_error: str | None
+
+
+class DeliveryList(Message):
+    deliveries: list[Delivery]
+    next: Id | None = Field(description="pass it as `after` for the next page; null at the end")
