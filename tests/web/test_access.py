@@ -34,6 +34,7 @@ TABLE = {
     ("GET", "/jobs/<int:job_id>"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/status"): (SIGN_IN, 404, 200, 200),
     ("GET", "/jobs/<int:job_id>/result"): (SIGN_IN, 404, 303, 303),
+    ("GET", "/jobs/<int:job_id>/raw"): (SIGN_IN, 404, 303, 303),
     ("POST", "/jobs/<int:job_id>/cancel"): (SIGN_IN, 404, 409, 409),
     ("GET", "/keys"): (SIGN_IN, 200, 200, 200),
     ("GET", "/account"): (SIGN_IN, 200, 200, 200),

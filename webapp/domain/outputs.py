@@ -11,6 +11,11 @@ from webapp.domain.answers import Answer, storable
 from webapp.domain.json_text import read_json
 from webapp.domain.profiles import Output
 
+FILE_KINDS = {  # output type: what the name of its file ends with, and its content type
+    "json": ("json", "application/json"),
+    "markdown": ("md", "text/markdown; charset=utf-8"),
+    "text": ("txt", "text/plain; charset=utf-8"),
+}
 MOST_NESTED = 100  # levels: who reads the answer later may have less room for recursion than we have
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a pair, or one alone
 

@@ -159,6 +159,11 @@ class PriceList:
             return prices.times(long.input, long.output)
         return prices
 
+    def valid_from(self, model: str, at: datetime) -> datetime | None:
+        """Since when the prices of `unit_prices` at `at` have been valid."""
+        entry = self._entry(model, at)
+        return entry.valid_from if entry else None
+
     def shutdown_of(self, model: str) -> date | None:
         """The day on which the provider switches this model off, if it has announced one."""
         entry = next(iter(self._by_model.get(model, ())), None)

@@ -186,6 +186,11 @@ def get_job(session: Session, job_id: int, *, user_id: int | None) -> Job:
     return job
 
 
+def repeats_of(session: Session, job_id: int, most: int = 5) -> list[int]:
+    """The newest jobs that repeat this one."""
+    return list(session.scalars(select(Job.id).where(Job.retry_of == job_id).order_by(Job.id.desc()).limit(most)))
+
+
 def list_jobs(
     session: Session, *, user_id: int | None, before: int | None = None, size: int = PAGE_SIZE
 ) -> tuple[list[Job], int | None]:

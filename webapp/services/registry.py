@@ -28,6 +28,9 @@ class Profiles:
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self._profiles.values())
 
+    def __contains__(self, profile_id: str) -> bool:
+        return profile_id in self._profiles
+
     def get(self, profile_id: str) -> Profile:
         """Raises UnknownProfile."""
         try:

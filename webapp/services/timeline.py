@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from webapp.models import BatchItem, JobEvent, WindowEvent
@@ -28,16 +28,17 @@ WINDOW_WORDS = {
 @dataclass(frozen=True)
 class Entry:
     at: datetime
-    what: str
-    who: str
+    what: str  # a state of the job, or words of its window
+    actor: str  # as in models/job.py
     why: str
     since_previous: timedelta | None
+    window_id: int | None  # whose event it was
 
 
 def timeline_of(session: Session, job_id: int) -> list[Entry]:
     """All that happened to this job, oldest first."""
     own = [
-        (event.at, 0, event.to_status, event.actor, event.reason)
+        (event.at, 0, event.to_status, event.actor, event.reason, None)
         for event in session.scalars(select(JobEvent).where(JobEvent.job_id == job_id))
     ]
     ridden = session.scalars(
@@ -45,11 +46,24 @@ def timeline_of(session: Session, job_id: int) -> list[Entry]:
         .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
         .where(BatchItem.job_id == job_id)
     )
-    windows = [(event.at, 1, _window_words(event), event.actor, "") for event in ridden]
+    windows = [(event.at, 1, _window_words(event), event.actor, "", event.window_id) for event in ridden]
     entries: list[Entry] = []
-    for at, _, what, who, why in sorted(own + windows, key=lambda row: row[:2]):
-        entries.append(Entry(at, what, who, why, at - entries[-1].at if entries else None))
+    for at, _, what, actor, why, window_id in sorted([*own, *windows], key=lambda row: row[:2]):
+        entries.append(Entry(at, what, actor, why, at - entries[-1].at if entries else None, window_id))
     return entries
+
+
+def length(session: Session, job_id: int) -> int:
+    """How many entries `timeline_of` has: a page whose timeline is as long has nothing new to show."""
+    own = select(func.count()).where(JobEvent.job_id == job_id).scalar_subquery()
+    ridden = (
+        select(func.count())
+        .select_from(WindowEvent)
+        .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
+        .where(BatchItem.job_id == job_id)
+        .scalar_subquery()
+    )
+    return session.execute(select(own + ridden)).scalar_one()
 
 
 def _window_words(event: WindowEvent) -> str:

@@ -191,7 +191,7 @@
 
   window.sluice = { toast, explain, complaint, size, showFiles }; // for the pages' own scripts
 
-  // --- Copy: <button data-copy="text"> or <button data-copy-from="#id of an element">
+  // --- Copy: <button data-copy="text">, data-copy-from="#id of an element", or data-copy-url="address of a text"
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);
@@ -205,11 +205,21 @@
       area.remove();
     }
   }
+  async function fetched(address) {
+    const answer = await fetch(address);
+    if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+    return answer.text();
+  }
   on("click", async (event) => {
-    const button = event.target.closest("[data-copy], [data-copy-from]");
+    const button = event.target.closest("[data-copy], [data-copy-from], [data-copy-url]");
     if (!button) return;
-    await copy(button.dataset.copy ?? document.querySelector(button.dataset.copyFrom).textContent);
-    toast("Copied", "ok");
+    const { copy: text, copyFrom, copyUrl } = button.dataset;
+    try {
+      await copy(text ?? (copyUrl ? await fetched(copyUrl) : document.querySelector(copyFrom).textContent));
+      toast("Copied", "ok");
+    } catch {
+      toast("This could not be read. Reload the page and try again.", "bad");
+    }
     button.focus();
   });
 })();

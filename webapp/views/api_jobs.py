@@ -10,6 +10,7 @@ from flask import Response, current_app, g, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.domain.errors import NoResult
+from webapp.domain.outputs import FILE_KINDS
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.extensions import db
 from webapp.models import Job, JobResult
@@ -19,9 +20,6 @@ from webapp.views import api_models as models
 from webapp.views.api import bp, id_of, once, read_body, read_query, replay_header, show
 
 MOST_WAIT_SECONDS = 30
-MEDIA_TYPES = {
-    "json": "application/json", "markdown": "text/markdown; charset=utf-8", "text": "text/plain; charset=utf-8",
-}  # fmt: skip
 
 
 @bp.post("/jobs")
@@ -63,7 +61,7 @@ def get_result(job_id: int) -> ResponseReturnValue:
         )
         raise NoResult(said)
     output = job.profile_version.document.get("output", {}).get("type", "markdown")
-    return Response(job.result.text, content_type=MEDIA_TYPES[output])
+    return Response(job.result.text, content_type=FILE_KINDS[output][1])
 
 
 @bp.post("/jobs/<int:job_id>/cancel")

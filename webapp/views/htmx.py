@@ -22,6 +22,11 @@ def reply(page: str, fragment: str, status: int = 200, **context: Any) -> Respon
     return response
 
 
+def reply_elsewhere(fragment: str, target: str, **context: Any) -> ResponseReturnValue:
+    """A fragment that htmx puts in place of `target` (a CSS selector), not of what asked."""
+    return make_response(render_template(fragment, **context), retarget=target)
+
+
 def go_to(address: str) -> ResponseReturnValue:
     """After a change: htmx loads the new page, a plain form post is redirected (303)."""
     if is_htmx():

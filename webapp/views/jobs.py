@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, flash, render_template, request, url_for
@@ -9,44 +11,66 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from sqlalchemy.orm import defer
 
+from webapp.domain.errors import NotFound
 from webapp.domain.fields import title_of
+from webapp.domain.outputs import FILE_KINDS
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode
 from webapp.extensions import db
 from webapp.models import Job, JobRequest
 from webapp.parts import parts
-from webapp.services import control, jobs, reporting, timeline, waiting
+from webapp.services import attempts, control, jobs, reporting, timeline, waiting
 from webapp.services.clock import clock
 from webapp.views import access
 from webapp.views.deeds import actor
-from webapp.views.htmx import go_to
+from webapp.views.htmx import go_to, is_htmx, reply_elsewhere
+from webapp.views.results import output_type, shown_result
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
 bp.before_request(access.require_sign_in)
-POLL_SECONDS = {ExecutionMode.SYNC: 1, ExecutionMode.BATCH: 5}
+POLL_SECONDS = {ExecutionMode.SYNC: (1, 5), ExecutionMode.BATCH: (5, 15)}  # at first, and later
+RAW_PART = 64_000  # characters
+BACK_OFF_AFTER = timedelta(minutes=2)
 
 
 @bp.get("/<int:job_id>")
 def detail(job_id: int) -> ResponseReturnValue:
-    return render_template("jobs/detail.html", **_job_context(job_id))
+    job = access.job_or_404(job_id, current_user)
+    return render_template("jobs/detail.html", **_status_context(job), **_body_context(job))
 
 
 @bp.get("/<int:job_id>/status")
 def status_fragment(job_id: int) -> ResponseReturnValue:
-    return render_template("jobs/_status.html", **_job_context(job_id))
+    """What a page polls: the small status card, or all of the job when something has happened since `seen`."""
+    job = access.job_or_404(job_id, current_user)
+    context = _status_context(job)
+    if is_htmx() and request.args.get("seen") != context["seen"]:
+        return reply_elsewhere("jobs/_body.html", f"#job-{job_id}", **context, **_body_context(job))
+    return render_template("jobs/_status.html", **context)
 
 
 @bp.get("/<int:job_id>/result")
 def download(job_id: int) -> ResponseReturnValue:
-    """The answer's text as a file."""
+    """The whole answer as a file."""
     job = access.job_or_404(job_id, current_user)
     if job.result is None:
         return go_to(url_for("jobs.detail", job_id=job_id))
-    is_json = _output_type(job) == "json"
-    name = f"job-{job.id}.{'json' if is_json else 'md'}"
-    return Response(
-        job.result.text, content_type="application/json" if is_json else "text/markdown; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"},
-    )  # fmt: skip
+    ending, content_type = FILE_KINDS[output_type(job)]
+    headers = {"Content-Disposition": f'attachment; filename="job-{job.id}.{ending}"'}
+    return Response(job.result.text, content_type=content_type, headers=headers)
+
+
+@bp.get("/<int:job_id>/raw")
+def raw(job_id: int) -> ResponseReturnValue:
+    """The answer as it came, part by part. Raises NotFound for a part that it does not have."""
+    job = access.job_or_404(job_id, current_user)
+    if job.result is None:
+        return go_to(url_for("jobs.detail", job_id=job_id))
+    text, part = job.result.text, request.args.get("part", 1, type=int)
+    count = -(-len(text) // RAW_PART)
+    if not 1 <= part <= count:
+        raise NotFound
+    shown = text[(part - 1) * RAW_PART : part * RAW_PART]
+    return render_template("jobs/raw.html", job=job, text=shown, part=part, parts=count, length=len(text))
 
 
 @bp.post("/<int:job_id>/cancel")
@@ -61,8 +85,43 @@ def cancel(job_id: int) -> ResponseReturnValue:
     return go_to(url_for("jobs.detail", job_id=job_id))
 
 
-def _output_type(job: Job) -> str:
-    return str(job.profile_version.document.get("output", {}).get("type", "markdown"))
+def _status_context(job: Job) -> dict[str, Any]:
+    """What the status card shows. A poll asks for it once a second: four small queries."""
+    session = db.session()
+    now = clock(session)
+    return {
+        "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": _poll_seconds(job, now),
+        "seen": f"{job.status}-{job.attempt}-{timeline.length(session, job.id)}",
+        "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
+    }  # fmt: skip
+
+
+def _poll_seconds(job: Job, now: datetime) -> int:
+    """A job that has been waited for so long can be waited for a little longer."""
+    soon, later = POLL_SECONDS[job.execution_mode]
+    return soon if now - job.created_at < BACK_OFF_AFTER else later
+
+
+def _body_context(job: Job) -> dict[str, Any]:
+    session = db.session()
+    cost = reporting.job_cost(session, job.id)
+    return {
+        "timeline": timeline.timeline_of(session, job.id), "cost": cost, "price_lines": attempts.price_lines,
+        "attempts": attempts.attempts_of(session, job, cost.entries), "who": partial(_who, job),
+        "job_estimate": session.get_one(JobRequest, job.id, options=[defer(JobRequest.body)]),
+        "profile_name": job.profile_version.document["name"], "shown_inputs": _shown_inputs(job),
+        "prices_since": lambda entry: parts().prices.valid_from(entry.model or "", entry.answered_at),
+        "repeats": jobs.repeats_of(session, job.id), "is_runnable": job.profile_id in parts().profiles,
+        "now": clock(session), "shown": shown_result(job),
+    }  # fmt: skip
+
+
+def _who(job: Job, actor: str) -> str:
+    """Who did it, in words for whoever looks; `actor` as in models/job.py."""
+    kind, _, name = actor.partition(":")
+    if kind == "user":
+        return "you" if name == str(current_user.id) else "its user" if name == str(job.user_id) else "an administrator"
+    return {"n8n": "n8n", "provider": "the provider", "window": f"window {name}"}.get(kind, "the system")
 
 
 def _shown_inputs(job: Job) -> list[tuple[str, str]]:
@@ -77,16 +136,3 @@ def _shown_inputs(job: Job) -> list[tuple[str, str]]:
         title = field["label"] or title_of(field["key"])
         shown.append((title, ", ".join(labels.get(str(one), str(one)) for one in values)))
     return shown
-
-
-def _job_context(job_id: int) -> dict[str, Any]:
-    job = access.job_or_404(job_id, current_user)
-    session = db.session()
-    return {
-        "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": POLL_SECONDS[job.execution_mode],
-        "timeline": timeline.timeline_of(session, job.id), "cost": reporting.job_cost(session, job.id),
-        "job_estimate": session.get_one(JobRequest, job.id, options=[defer(JobRequest.body)]),
-        "output_type": _output_type(job), "profile_name": job.profile_version.document["name"],
-        "shown_inputs": _shown_inputs(job),
-        "now": clock(session), "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
-    }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -11,7 +10,6 @@ from flask import Flask
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from webapp.domain.answers import storable
 from webapp.parts import parts
 from webapp.views.security import registration_is_open
 
@@ -26,7 +24,7 @@ _TAGS = {
 def register(app: Flask) -> None:
     app.jinja_env.filters.update(
         local_time=local_time, usd=usd, price=price, duration=duration, milliseconds=milliseconds,
-        safe_markdown=safe_markdown, pretty_json=pretty_json, bytes=human_bytes,
+        bytes=human_bytes,
     )  # fmt: skip
     app.jinja_env.globals.update(registration_is_open=registration_is_open)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -39,14 +37,6 @@ def safe_markdown(text: str) -> Markup:
         url_schemes={"http", "https", "mailto"}, link_rel="noopener noreferrer nofollow",
     )  # fmt: skip
     return Markup(html)  # noqa: S704  (sanitised just now)
-
-
-def pretty_json(text: str) -> str:
-    """JSON text indented, or the text as it is when it is not JSON."""
-    try:
-        return storable(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
-    except (ValueError, RecursionError):
-        return text
 
 
 def local_time(moment: datetime | None, form: str = "%d %b %Y %H:%M:%S") -> str:
