@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from devstack import postgres
-from devstack.stack import Stack
+from devstack.stack import LIMITS, Stack
 from tests.fakes import FakeN8n, FakeProviderFiles, FakeProviderModels
 from webapp import create_app
 from webapp.config import Settings
@@ -40,6 +40,7 @@ def base_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
         environment="development", database_url=database_url, storage_dir=tmp_path_factory.mktemp("documents"),
         secret_key="a secret key only for tests", internal_token="an internal token for tests",
         n8n_webhook_token="a webhook token for tests", openai_api_key="sk-tests", registration="open", test_clock=True,
+        **dict.fromkeys(LIMITS, 0),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ MIN_SECRET_LENGTH = 16
 
 Secret = Annotated[SecretStr, Field(min_length=MIN_SECRET_LENGTH)]
 Seconds = Annotated[int, Field(ge=1)]
+Rate = Annotated[int, Field(ge=0)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
@@ -76,6 +77,11 @@ class Settings(BaseModel):
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
     pdf_seconds: Seconds = 30
     pdf_memory_mb: Annotated[int, Field(ge=128)] = 512
+    sign_ins_per_minute: Rate = 30
+    registrations_per_hour: Rate = 20
+    uploads_per_minute: Rate = 240
+    estimates_per_minute: Rate = 120
+    api_calls_per_minute: Rate = 1200
     database_pool_size: Annotated[int, Field(ge=1)] = 8
 
     # Sync runs

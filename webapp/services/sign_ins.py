@@ -90,7 +90,7 @@ def _count(session: Session, email: str, address: str) -> tuple[Tries, Tries]:
 
     The address comes first, always: two who add to the same rows cannot wait for each other.
     """
-    there = _network(address)
+    there = network(address)
     from_there = Tries(_digest("address", there), 30, timedelta(minutes=2))  # many people may share one
     for_them = Tries(_digest("pair", there, email.strip().lower()), 5, timedelta(minutes=30))
     now = clock(session)
@@ -136,7 +136,7 @@ def _take_back(session: Session, from_there: Tries, for_them: Tries) -> None:
     session.execute(delete(SignInFailure).where(SignInFailure.key == for_them.key))
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """What one person can have: an IPv4 address, or the /64 that an IPv6 address is in."""
     try:
         found = ip_address(address)

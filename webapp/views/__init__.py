@@ -25,6 +25,7 @@ from webapp.views import (
     internal,
     job_history,
     jobs,
+    limits,
     metrics,
     openapi,
     operations,
@@ -51,6 +52,7 @@ def register_web(app: Flask) -> None:
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on
     security.register(app)
+    limits.register(app)
     pages.register(app)
     errors.register(app)
 
