@@ -141,6 +141,33 @@ def test_the_page_of_a_window_filters_its_items(
     assert "No such item" in admin.get(f"/admin/windows/{window.id}?outcome=failed").text
 
 
+def test_the_page_of_a_window_polls_until_it_has_ended(
+    admin: FlaskClient, session: Session, parts: Parts, alice: User
+) -> None:
+    window = make_submitted_window(session, parts, alice)
+    running = admin.get(f"/admin/windows/{window.id}", headers=HTMX)
+    assert running.text.strip().startswith('<section class="card status-card" id="window-status"')
+    assert "data-poll" in running.text
+    lease = end_batch(session, parts, window, "failed")
+    batch_ingest.ingest_window(
+        session, parts.settings, parts.prices, parts.files, window_id=window.id, token=lease.token
+    )
+    ended = admin.get(f"/admin/windows/{window.id}", headers=HTMX)
+    assert ended.headers["HX-Refresh"] == "true"
+    assert "data-poll" not in ended.text
+
+
+def test_the_page_of_a_queue_polls_what_waits_and_not_its_form(
+    admin: FlaskClient, session: Session, parts: Parts, alice: User
+) -> None:
+    queue_id, _ = make_queued_jobs(session, parts, alice, 2)
+    page = admin.get(f"/admin/queues/{queue_id}")
+    assert page.headers["Vary"].startswith("HX-Request")
+    fragment = admin.get(f"/admin/queues/{queue_id}", headers=HTMX).text
+    assert "2 of 3" in fragment
+    assert "<input" not in fragment
+
+
 def test_a_job_that_an_administrator_cancels_leaves_an_audit_row(
     admin: FlaskClient, session: Session, parts: Parts, alice: User, root: User
 ) -> None:

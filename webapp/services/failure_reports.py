@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from webapp.models import ExecutionFailure
 from webapp.services.clock import clock
 
-MOST_OF_A_CODE = 2_000  # jobs that are looked at: of each code the newest
+MOST_OF_A_CODE = 1_000  # jobs that are looked at: of each code the newest
 MOST_CODES = 100
 MOST_LINES = 100
 PERIODS = {"24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
@@ -32,28 +32,28 @@ class JobFailures:
     message: str | None  # of the example
 
 
-# The codes are found by skipping from one to the next in ix_jobs_failed; of each, its newest rows are read. Of those
-# without one the order is written out: PostgreSQL does not see that NULLs are equal, and would look through all jobs.
+# The codes are found by skipping from one to the next in ix_jobs_failed; of each, its newest ids are read there, too,
+# and then these rows. Of those without a code the order is written out: PostgreSQL does not see that NULLs are equal,
+# and would look through all jobs.
 _BY_REASON = text("""
     WITH RECURSIVE codes (code) AS (
         SELECT min(failure_code) FROM jobs WHERE status = 'failed'
         UNION ALL
         SELECT (SELECT min(failure_code) FROM jobs WHERE status = 'failed' AND failure_code > code)
         FROM codes WHERE code IS NOT NULL
-    ), newest AS (
-        SELECT found.* FROM (SELECT code FROM codes WHERE code IS NOT NULL LIMIT :most_codes) AS known
+    ), newest AS MATERIALIZED (
+        SELECT found.id FROM (SELECT code FROM codes WHERE code IS NOT NULL LIMIT :most_codes) AS known
         CROSS JOIN LATERAL (
-            SELECT id, failure_code, profile_id, finished_at FROM jobs
-            WHERE status = 'failed' AND failure_code = known.code ORDER BY id DESC LIMIT :most
+            SELECT id FROM jobs WHERE status = 'failed' AND failure_code = known.code ORDER BY id DESC LIMIT :most
         ) AS found
         UNION ALL (
-            SELECT id, failure_code, profile_id, finished_at FROM jobs
-            WHERE status = 'failed' AND failure_code IS NULL ORDER BY failure_code, id DESC LIMIT :most
+            SELECT id FROM jobs WHERE status = 'failed' AND failure_code IS NULL
+            ORDER BY failure_code, id DESC LIMIT :most
         )
     ), lines AS (
         SELECT failure_code, profile_id, count(*) AS jobs, min(finished_at) AS first_at, max(finished_at) AS last_at,
                max(id) AS example_id
-        FROM newest WHERE finished_at > :since GROUP BY failure_code, profile_id
+        FROM newest JOIN jobs USING (id) WHERE finished_at > :since GROUP BY failure_code, profile_id
     )
     SELECT lines.*, jobs.failure_message AS message FROM lines JOIN jobs ON jobs.id = lines.example_id
     ORDER BY lines.jobs DESC, lines.last_at DESC

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from flask import Blueprint, flash, render_template, request, url_for
+from flask import Blueprint, flash, make_response, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.domain import waiting
@@ -79,11 +79,15 @@ def queues() -> ResponseReturnValue:
 @bp.get("/queues/<int:queue_id>")
 def queue(queue_id: int) -> ResponseReturnValue:
     session = db.session()
-    found, now = window_reports.get_queue(session, queue_id), clock(session)
-    return render_template(
-        "admin/queue.html", queue=found,
-        state=batches.queue_state(session, parts().settings, parts().profiles, found, now),
-        windows=window_reports.list_windows(session, queue_id=queue_id)[0],
+    found = window_reports.get_queue(session, queue_id)
+    live: dict[str, Any] = {
+        "queue": found, "poll_seconds": POLL_SECONDS,
+        "state": batches.queue_state(session, parts().settings, parts().profiles, found, clock(session)),
+    }  # fmt: skip
+    if is_htmx():
+        return reply("", "admin/_queue_status.html", **live)
+    return reply(
+        "admin/queue.html", "", **live, windows=window_reports.list_windows(session, queue_id=queue_id)[0],
         audit=audit_log.list_audit(session, target=f"queue:{queue_id}"),
     )  # fmt: skip
 
@@ -131,15 +135,22 @@ def windows() -> ResponseReturnValue:
 
 @bp.get("/windows/<int:window_id>")
 def window(window_id: int) -> ResponseReturnValue:
-    session, outcome = db.session(), _chosen("outcome", OUTCOMES)
+    session = db.session()
     found = window_reports.get_window(session, window_id)
-    after = request.args.get("after", 0, type=int)
+    live: dict[str, Any] = {
+        "window": found, "outcomes": window_reports.window_outcomes(session, window_id),
+        "is_over": found.status in TERMINAL_WINDOWS, "poll_seconds": POLL_SECONDS,
+    }  # fmt: skip
+    if is_htmx():
+        answer = make_response(reply("", "admin/_window_status.html", **live))
+        if live["is_over"]:  # the whole page has changed
+            answer.headers["HX-Refresh"] = "true"
+        return answer
+    outcome, after = _chosen("outcome", OUTCOMES), request.args.get("after", 0, type=int)
     items, more = window_reports.window_items(session, window_id, outcome=outcome, after=after)
-    return render_template(
-        "admin/window.html", window=found, items=items, more=more, after=after, outcome=outcome,
-        events=window_reports.window_events(session, window_id),
-        outcomes=window_reports.window_outcomes(session, window_id),
-        costs=window_reports.window_costs(session, window_id), is_over=found.status in TERMINAL_WINDOWS,
+    return reply(
+        "admin/window.html", "", **live, items=items, more=more, after=after, outcome=outcome,
+        events=window_reports.window_events(session, window_id), costs=window_reports.window_costs(session, window_id),
         audit=audit_log.list_audit(session, target=f"window:{window_id}"),
     )  # fmt: skip
 
