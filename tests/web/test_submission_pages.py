@@ -18,7 +18,7 @@ from webapp.domain.errors import InvalidMove
 from webapp.domain.states import JobStatus
 from webapp.models import Job, JobRequest, Submission, User
 from webapp.parts import Parts
-from webapp.services import lifecycle, submissions
+from webapp.services import jobs, lifecycle, submissions
 from webapp.services.clock import clock
 from webapp.services.dispatch import start_attempt
 from webapp.services.heartbeat import Beat, tick
@@ -134,7 +134,7 @@ def test_what_has_not_started_is_cancelled_and_the_rest_is_left(
     alice: FlaskClient, session: Session, parts: Parts, made: Submission, user: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(submissions, "CANCELLED_AT_ONCE", 1)
+    monkeypatch.setattr(jobs, "CANCELLED_AT_ONCE", 1)
     first, second, third = job_ids(session, made)
     start_attempt(session, parts.settings, job_id=first, attempt=1, execution_id="e1")
     assert alice.post(f"/submissions/{made.id}/cancel").status_code == 303

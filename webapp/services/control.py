@@ -5,14 +5,14 @@ A hold and a cancelling are wishes on the row; what follows from them is the win
 
 from __future__ import annotations
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import TERMINAL_WINDOWS, JobStatus
 from webapp.models import BatchItem, BatchWindow, Job, User
-from webapp.services import jobs, lifecycle
+from webapp.services import jobs, lifecycle, retries
 from webapp.services.audit import audit
 from webapp.services.batches import lock_queue, open_window
 from webapp.services.clock import clock
@@ -125,23 +125,15 @@ def retry_window(session: Session, window_id: int, *, user: User, reason: str) -
     """
     if session.get(BatchWindow, window_id) is None:
         raise NotFound(f"There is no window {window_id}.")
-    # Locked by a statement of its own, so that the next one sees what another press of a button has just made.
-    locked = session.scalars(
+    ended = session.scalars(
         select(Job.id)
         .join(BatchItem, BatchItem.job_id == Job.id)
         .where(
             BatchItem.window_id == window_id, BatchItem.attempt == Job.attempt,
             Job.status.in_([JobStatus.FAILED, JobStatus.EXPIRED]),
         )
-        .order_by(Job.id)
-        .with_for_update(of=Job)
     ).all()  # fmt: skip
-    again = aliased(Job)
-    failed = session.scalars(
-        select(Job.id)
-        .where(Job.id == func.any(list(locked)), ~exists().where(again.retry_of == Job.id))
-        .order_by(Job.id)
-    ).all()  # fmt: skip
+    failed = retries.lock_unrepeated(session, ended)
     if not failed:
         raise _moved_on(session, "No job of this window failed that was not repeated already.")
     repeated = jobs.retry_jobs(session, failed, actor=f"user:{user.id}")

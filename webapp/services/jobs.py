@@ -27,6 +27,7 @@ from webapp.services.registry import Profiles, store_version, version_of
 from webapp.services.runs import Run
 
 PAGE_SIZE = 30
+CANCELLED_AT_ONCE = 5000
 NEW_REQUEST = ("job_id", "endpoint", "model", "body", "body_bytes", "file_pages", "most_input_tokens",
                "max_output_tokens", "estimated_input_tokens", "estimated_output_tokens", "estimated_amount",
                "ceiling")  # fmt: skip
@@ -173,6 +174,17 @@ def cancel_job(session: Session, job: Job, *, actor: str) -> None:
         session.refresh(job)
         raise InvalidMove(f"This job is {job.status} and cannot be cancelled any more.")
     session.commit()
+
+
+def cancel_jobs(session: Session, job_ids: Sequence[int], *, actor: str) -> list[int]:
+    """Withdraw those of these jobs (oldest first) that nobody has started; returns their ids. Does not commit."""
+    now, cancelled = clock(session), []
+    for first in range(0, len(job_ids), CANCELLED_AT_ONCE):
+        cancelled += lifecycle.finish_jobs(
+            session, job_ids[first : first + CANCELLED_AT_ONCE], JobStatus.CANCELLED, now=now, actor=actor,
+            reason="cancelled",
+        )  # fmt: skip
+    return cancelled
 
 
 def get_job(session: Session, job_id: int, *, user_id: int | None) -> Job:

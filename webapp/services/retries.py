@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -15,6 +15,24 @@ from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY
 from webapp.models import Job, User
 from webapp.services import jobs
 from webapp.services.registry import Profiles
+
+
+def repeated_among(session: Session, job_ids: Sequence[int]) -> set[int]:
+    """Which of these jobs somebody has repeated."""
+    again = session.scalars(select(Job.retry_of).where(Job.retry_of == func.any(list(job_ids))))
+    return {job_id for job_id in again if job_id is not None}
+
+
+def lock_unrepeated(session: Session, job_ids: Sequence[int]) -> list[int]:
+    """Lock these jobs, and return those that nobody has repeated yet, oldest first.
+
+    The lock is a statement of its own: the next one sees what another press of the button has just made.
+    """
+    locked = session.scalars(
+        select(Job.id).where(Job.id == func.any(list(job_ids))).order_by(Job.id).with_for_update()
+    ).all()  # fmt: skip
+    again = repeated_among(session, locked)
+    return [job_id for job_id in locked if job_id not in again]
 
 
 def repeat_job(session: Session, job_id: int, *, actor: str, then: Callable[[int], None]) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
-from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidMove, InvalidRows, NotFound
@@ -21,14 +21,14 @@ from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row
 from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, UNFINISHED_JOBS, JobStatus
 from webapp.models import Job, LedgerEntry, Submission, User
-from webapp.services import estimates, jobs, lifecycle, webhook_outbox
+from webapp.services import estimates, jobs, retries, webhook_outbox
+from webapp.services.audit import audit
 from webapp.services.clock import clock
 from webapp.services.ledger import is_unknown
 from webapp.services.registry import Profiles
 
 PAGE_SIZE = 30
 RETRYABLE = (JobStatus.FAILED, JobStatus.EXPIRED)
-CANCELLED_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -190,58 +190,75 @@ def cost_so_far(session: Session, submission_id: int) -> tuple[Decimal | None, i
     return amount, unknown
 
 
-def retry_failed(session: Session, submission: Submission, *, user: User) -> tuple[Submission, dict[int, str]]:
+def retry_failed(
+    session: Session, submission: Submission, *, user: User, reason: str = ""
+) -> tuple[Submission, dict[int, str]]:
     """Repeat its failed and expired jobs that were not repeated yet, as a new submission of its user. Commits.
 
-    Returns that, and {job id: why it was left out}. Raises InvalidMove when none can be repeated, or OverBudget.
+    Returns that, and {job id: why it was left out}. Raises InvalidMove when none can be repeated, OverBudget, or
+    InvalidInput when it is somebody else's and there is no reason.
     """
-    # Locked by a statement of its own, so that the next one sees what another press of the button has just made.
-    locked = session.scalars(
-        select(Job.id)
-        .where(Job.submission_id == submission.id, Job.status.in_(RETRYABLE))
-        .order_by(Job.id)
-        .with_for_update()
-    ).all()
-    again = aliased(Job)
-    failed = session.scalars(
-        select(Job.id)
-        .where(Job.id == func.any(list(locked)), ~exists().where(again.retry_of == Job.id))
-        .order_by(Job.id)
+    ended = session.scalars(
+        select(Job.id).where(Job.submission_id == submission.id, Job.status.in_(RETRYABLE))
     ).all()  # fmt: skip
+    failed = retries.lock_unrepeated(session, ended)
     repeated = jobs.retry_jobs(session, failed, actor=f"user:{user.id}") if failed else jobs.Repeated([], {})
     if not repeated.new_ids:
         session.rollback()
         raise InvalidMove(next(iter(repeated.left_out.values()), "No job failed that was not repeated already."))
-    made = Submission(
-        user_id=submission.user_id, profile_id=submission.profile_id, source="retry", name=submission.name,
-        job_count=len(repeated.new_ids), created_at=clock(session),
-    )  # fmt: skip
-    session.add(made)
-    session.flush()
-    session.execute(update(Job).where(Job.id == func.any(repeated.new_ids)).values(submission_id=made.id))
+    made = _keep(session, submission.user_id, submission.profile_id, repeated.new_ids, submission.name)
+    if submission.user_id != user.id:
+        detail = {"repeated": len(repeated.new_ids), "leftOut": len(repeated.left_out), "newSubmission": made.id}
+        audit(session, user, "retry_submission", f"submission:{submission.id}", reason, detail)
     session.commit()
     return made, repeated.left_out
 
 
-def cancel_waiting(session: Session, submission_id: int, *, user: User) -> int:
-    """Cancel those of its jobs that nobody has started. Commits. Returns how many. Raises InvalidMove for none."""
-    now = clock(session)
-    job_ids = session.scalars(
+def keep_together(session: Session, job_ids: Sequence[int]) -> list[int]:
+    """Make a submission of these repeated jobs for each user and profile that has more than one of them. Returns the
+    submissions' ids. Does not commit."""
+    groups = session.execute(
+        select(Job.user_id, Job.profile_id, func.array_agg(Job.id))
+        .where(Job.id == func.any(list(job_ids)))
+        .group_by(Job.user_id, Job.profile_id)
+        .having(func.count() > 1)
+        .order_by(Job.user_id, Job.profile_id)
+    ).all()
+    return [
+        _keep(session, user_id, profile_id, ids, f"{len(ids):,} jobs run again").id
+        for user_id, profile_id, ids in groups
+    ]
+
+
+def _keep(session: Session, user_id: int, profile_id: str, job_ids: Sequence[int], name: str) -> Submission:
+    made = Submission(
+        user_id=user_id, profile_id=profile_id, source="retry", name=name, job_count=len(job_ids),
+        created_at=clock(session),
+    )  # fmt: skip
+    session.add(made)
+    session.flush()
+    session.execute(update(Job).where(Job.id == func.any(list(job_ids))).values(submission_id=made.id))
+    return made
+
+
+def cancel_waiting(session: Session, submission_id: int, *, user: User, reason: str = "") -> int:
+    """Cancel those of its jobs that nobody has started. Commits. Returns how many.
+
+    Raises InvalidMove for none, or InvalidInput when it is somebody else's and there is no reason.
+    """
+    waiting = session.scalars(
         select(Job.id)
         .where(Job.submission_id == submission_id, Job.status.in_(JOB_MOVES[JobStatus.CANCELLED]))
         .order_by(Job.id)
     ).all()
-    cancelled = 0
-    for first in range(0, len(job_ids), CANCELLED_AT_ONCE):
-        portion = job_ids[first : first + CANCELLED_AT_ONCE]
-        cancelled += len(lifecycle.finish_jobs(
-            session, portion, JobStatus.CANCELLED, now=now, actor=f"user:{user.id}", reason="cancelled"
-        ))  # fmt: skip
+    cancelled = jobs.cancel_jobs(session, waiting, actor=f"user:{user.id}")
     if not cancelled:
         session.rollback()
         raise InvalidMove("Every job of this submission is under way or has ended: there is nothing to cancel.")
+    if session.get_one(Submission, submission_id).user_id != user.id:
+        audit(session, user, "cancel_submission", f"submission:{submission_id}", reason, {"jobs": len(cancelled)})
     session.commit()
-    return cancelled
+    return len(cancelled)
 
 
 def end_submissions(session: Session, now: datetime) -> list[int]:

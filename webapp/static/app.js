@@ -20,9 +20,19 @@
   on("toast", (event) => toast(event.detail.message, event.detail.tone));
   on("click", (event) => event.target.closest("[data-dismiss]")?.closest(".note").remove());
 
-  // --- Polling: [data-poll] regions rest while the page is hidden and catch up at once on return.
+  // --- Polling: [data-poll] regions rest while the page is hidden and catch up at once on return. They also rest while
+  // somebody has ticked, chosen or written something in them, which the answer would take away.
+  const touched = (one) => (one.options ? [...one.options].some((option) => option.selected !== option.defaultSelected)
+    : one.checked !== one.defaultChecked || one.value !== one.defaultValue);
+  const inUse = (region) => all("input:not([type=hidden]), textarea, select", region).some(
+    (one) => touched(one) || (one === document.activeElement && one.matches(":not([type=checkbox])")));
   on("htmx:beforeRequest", (event) => {
-    if (document.hidden && event.detail.elt.matches("[data-poll]")) event.preventDefault();
+    const region = event.detail.elt;
+    if (region.matches("[data-poll]") && (document.hidden || inUse(region))) event.preventDefault();
+  });
+  on("htmx:beforeSwap", (event) => {
+    const region = event.detail.requestConfig.elt;
+    if (region.matches("[data-poll]") && inUse(region)) event.detail.shouldSwap = false;
   });
   on("visibilitychange", () => {
     if (!document.hidden) all("[data-poll]").forEach((region) => window.htmx.trigger(region, "refresh"));
@@ -221,5 +231,17 @@
       toast("This could not be read. Reload the page and try again.", "bad");
     }
     button.focus();
+  });
+
+  // --- Tick all: <input type=checkbox data-tick-all="name"> ticks all of that name in its form.
+  on("change", (event) => {
+    const form = event.target.form;
+    const head = form?.querySelector("[data-tick-all]");
+    if (!head) return;
+    const boxes = all(`input[type=checkbox][name="${head.dataset.tickAll}"]`, form);
+    if (event.target === head) boxes.forEach((box) => (box.checked = head.checked));
+    const ticked = boxes.filter((box) => box.checked).length;
+    head.checked = ticked === boxes.length;
+    head.indeterminate = ticked > 0 && ticked < boxes.length;
   });
 })();

@@ -24,6 +24,7 @@ from webapp.views import (
     help,
     internal,
     job_history,
+    job_selections,
     jobs,
     limits,
     metrics,
@@ -40,7 +41,7 @@ from webapp.views import (
 
 # Imported: they are in api.bp then …
 API_CALLS = (api_documents, api_jobs, api_reading, api_submissions, api_webhooks, openapi)
-JOB_PAGES = (job_history,)  # … and in jobs.bp
+JOB_PAGES = (job_history, job_selections)  # … and in jobs.bp
 
 
 def register_web(app: Flask) -> None:

@@ -8,7 +8,7 @@ from flask import Blueprint, flash, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from webapp.domain.errors import NotFound
+from webapp.domain.errors import InvalidInput, NotFound
 from webapp.domain.states import JobStatus
 from webapp.extensions import db
 from webapp.models import ProfileVersion, User
@@ -46,7 +46,12 @@ def detail(submission_id: int) -> ResponseReturnValue:
 @bp.post("/<int:submission_id>/retry")
 def retry(submission_id: int) -> ResponseReturnValue:
     progress = _progress_or_404(submission_id)
-    made, left_out = submissions.retry_failed(db.session(), progress.submission, user=_user())
+    try:
+        made, left_out = submissions.retry_failed(
+            db.session(), progress.submission, user=_user(), reason=request.form.get("reason", "")
+        )
+    except InvalidInput as error:
+        return _back_with(error, submission_id)
     flash(f"{_jobs(made.job_count)} will be run again, as a submission of their own.", "success")
     if left_out:
         flash(f"{_jobs(len(left_out))} could not be repeated: {next(iter(left_out.values()))}", "warning")
@@ -56,8 +61,18 @@ def retry(submission_id: int) -> ResponseReturnValue:
 @bp.post("/<int:submission_id>/cancel")
 def cancel(submission_id: int) -> ResponseReturnValue:
     _progress_or_404(submission_id)
-    cancelled = submissions.cancel_waiting(db.session(), submission_id, user=_user())
+    try:
+        cancelled = submissions.cancel_waiting(
+            db.session(), submission_id, user=_user(), reason=request.form.get("reason", "")
+        )
+    except InvalidInput as error:
+        return _back_with(error, submission_id)
     flash(f"{_jobs(cancelled)} cancelled.", "success")
+    return go_to(url_for("submissions.detail", submission_id=submission_id))
+
+
+def _back_with(error: InvalidInput, submission_id: int) -> ResponseReturnValue:
+    flash(" ".join(error.errors.values()), "error")
     return go_to(url_for("submissions.detail", submission_id=submission_id))
 
 
