@@ -21,6 +21,7 @@ TABLE = {
     ("GET", "/login"): (200, 200, 200, 200),
     ("GET", "/register"): (200, 200, 200, 200),
     ("GET", "/jobs"): (SIGN_IN, 200, 200, 200),
+    ("GET", "/jobs/export.<any(csv,jsonl):kind>"): (SIGN_IN, 200, 200, 200),
     ("GET", "/jobs/selection"): (SIGN_IN, 404, 404, 404),  # it does not say what to do with them
     ("POST", "/jobs/selection"): (SIGN_IN, 404, 404, 404),
     ("GET", "/jobs/new"): (SIGN_IN, 200, 200, 200),

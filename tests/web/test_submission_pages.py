@@ -18,7 +18,7 @@ from webapp.domain.errors import InvalidMove
 from webapp.domain.states import JobStatus
 from webapp.models import Job, JobRequest, Submission, User
 from webapp.parts import Parts
-from webapp.services import jobs, lifecycle, submissions
+from webapp.services import job_exports, jobs, lifecycle, submissions
 from webapp.services.clock import clock
 from webapp.services.dispatch import start_attempt
 from webapp.services.heartbeat import Beat, tick
@@ -171,13 +171,10 @@ def test_results_are_a_table_that_no_spreadsheet_runs(
 def test_an_export_reads_portions_and_leaves_none_out(
     session: Session, parts: Parts, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from webapp.services import submission_exports
-
-    monkeypatch.setattr(submission_exports, "JOBS_AT_ONCE", 2)
+    monkeypatch.setattr(job_exports, "JOBS_AT_ONCE", 2)
     made = make_submission(session, parts, user, 5)
-    file = io.StringIO()
-    submission_exports.write_jsonl(session, made.id, file)
-    assert [json.loads(line)["job"] for line in file.getvalue().splitlines()] == job_ids(session, made)
+    text = "".join(job_exports.export_submission(session, made.id, "jsonl"))
+    assert [json.loads(line)["job"] for line in text.splitlines()] == job_ids(session, made)
 
 
 def test_the_newest_are_listed_first_and_poll_while_one_is_under_way(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Text, func, literal, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
@@ -27,6 +27,7 @@ class Wanted:
     profile_id: str | None = None
     execution_mode: ExecutionMode | None = None
     submission_id: int | None = None
+    document_id: int | None = None  # made from it
     created_after: datetime | None = None  # this moment included
     created_before: datetime | None = None  # this moment excluded
     job_ids: Sequence[int] | None = None  # of these only
@@ -36,7 +37,6 @@ class Wanted:
     def conditions(self) -> list[ColumnElement[bool]]:
         asked = [
             (self.user_id, Job.user_id.__eq__),
-            (self.status, Job.status.__eq__),
             (self.profile_id, Job.profile_id.__eq__),
             (self.execution_mode, Job.execution_mode.__eq__),
             (self.submission_id, Job.submission_id.__eq__),
@@ -46,6 +46,13 @@ class Wanted:
             (self.newest, Job.id.__le__),
         ]
         conditions: list[Any] = [test(value) for value, test in asked if value is not None]
+        if self.status is not None:
+            # Written out, and said twice, in words that partial indexes know.
+            conditions.append(Job.status == literal(self.status.value, Text, literal_execute=True))
+            if self.status not in TERMINAL_JOBS:
+                conditions.append(Job.finished_at.is_(None))
+        if self.document_id is not None:
+            conditions.append(Job.id.in_(select(JobDocument.job_id).where(JobDocument.document_id == self.document_id)))
         if self.job_ids is not None:
             conditions.append(Job.id == func.any(list(self.job_ids)))
         return conditions

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from flask import Response, send_file
+from flask import Response, send_file, stream_with_context
 
 
 def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Response:
@@ -22,3 +22,9 @@ def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Respo
     answer = send_file(file, mimetype=mimetype, as_attachment=True, download_name=name)
     answer.content_length = size
     return answer
+
+
+def stream(name: str, mimetype: str, pieces: Iterator[str]) -> Response:
+    """An attachment that is sent while it is made: one piece is in memory. `pieces` must hold nothing while they wait."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return Response(stream_with_context(pieces), content_type=mimetype, headers=headers)

@@ -19,7 +19,7 @@ MOST_CHARACTERS = 200
 EVERYBODY = "all"
 FIELDS = {
     "q": "search", "status": "state", "mode": "mode", "profile": "profile", "submission": "submission",
-    "from": "first day", "until": "last day", "whose": "choice of users", "user": "user",
+    "document": "document", "from": "first day", "until": "last day", "whose": "choice of users", "user": "user",
 }  # fmt: skip
 FOR_ADMINS = ("whose", "user")
 
@@ -56,7 +56,8 @@ def read_filter(given: Mapping[str, str], user: User) -> Filter:
     wanted = Wanted(
         user_id=user_id, status=read("status", JobStatus), profile_id=words.get("profile"),
         execution_mode=read("mode", ExecutionMode), submission_id=read("submission", read_id),
-        created_after=read("from", _midnight), created_before=read("until", _next_midnight),
+        document_id=read("document", read_id), created_after=read("from", _midnight),
+        created_before=read("until", _next_midnight),
     )  # fmt: skip
     if searched := words.get("q"):
         wanted = replace(wanted, job_ids=job_search.search(db.session(), searched, user_id=user_id))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask import make_response, redirect, request, url_for
+from flask import flash, make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.extensions import db
 from webapp.parts import parts
-from webapp.services import history
+from webapp.services import history, job_exports
 from webapp.services.clock import clock
-from webapp.views.htmx import reply
+from webapp.views.downloads import stream
+from webapp.views.htmx import go_to, reply
 from webapp.views.job_filters import Filter, read_filter, read_id
 from webapp.views.jobs import bp
 
@@ -34,6 +35,16 @@ def index() -> ResponseReturnValue:
         tally=history.tally(db.session(), asked.wanted), show_user=asked.wanted.user_id != current_user.id,
         poll_seconds=_poll_seconds(found.jobs), here=request.full_path, **_choices(asked),
     )  # fmt: skip
+
+
+@bp.get("/export.<any(csv,jsonl):kind>")
+def export(kind: str) -> ResponseReturnValue:
+    """All that the filter matches."""
+    asked = read_filter(request.args, current_user)
+    if asked.ignored:  # else there would be more in the file than was asked for
+        flash(" ".join([*asked.ignored, "Nothing was exported."]), "error")
+        return go_to(url_for("jobs.index", **asked.words))  # type: ignore[arg-type]
+    return stream(f"jobs.{kind}", job_exports.KINDS[kind], job_exports.export_jobs(db.session(), asked.wanted, kind))
 
 
 def _shortened() -> ResponseReturnValue:

@@ -13,18 +13,14 @@ from webapp.domain.states import JobStatus
 from webapp.extensions import db
 from webapp.models import ProfileVersion, User
 from webapp.parts import parts
-from webapp.services import submission_exports, submissions, waiting
+from webapp.services import job_exports, submissions, waiting
 from webapp.views.access import require_sign_in
-from webapp.views.downloads import download
+from webapp.views.downloads import stream
 from webapp.views.htmx import go_to, reply
 
 bp = Blueprint("submissions", __name__, url_prefix="/submissions")
 bp.before_request(require_sign_in)
 POLL_SECONDS = 5
-EXPORTS = {
-    "csv": (submission_exports.write_csv, "text/csv"),
-    "jsonl": (submission_exports.write_jsonl, "application/x-ndjson"),
-}
 
 
 @bp.get("")
@@ -79,9 +75,8 @@ def _back_with(error: InvalidInput, submission_id: int) -> ResponseReturnValue:
 @bp.get("/<int:submission_id>/results.<any(csv,jsonl):kind>")
 def export(submission_id: int, kind: str) -> ResponseReturnValue:
     _progress_or_404(submission_id)
-    write, mimetype = EXPORTS[kind]
-    name = f"submission-{submission_id}.{kind}"
-    return download(name, mimetype, lambda file: write(db.session(), submission_id, file))
+    pieces = job_exports.export_submission(db.session(), submission_id, kind)
+    return stream(f"submission-{submission_id}.{kind}", job_exports.KINDS[kind], pieces)
 
 
 def _context(submission_id: int) -> dict[str, Any]:
