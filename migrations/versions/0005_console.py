@@ -1,4 +1,4 @@
-"""Console: webhooks are sent by address, and their secrets can be changed while the old one still counts."""
+"""Console: webhooks are sent by address and have a second secret; the history finds rare jobs, names and answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ def upgrade() -> None:
                     postgresql_where=IS_DUE)  # fmt: skip
     op.create_index("ix_webhook_deliveries_newest", "webhook_deliveries", ["webhook_id", sa.text("id DESC")])
     op.create_index(op.f("ix_webhook_deliveries_created_at"), "webhook_deliveries", ["created_at"])
+    op.create_index("ix_jobs_user_ended", "jobs", ["user_id", "status", sa.text("id DESC")],
+                    postgresql_where=sa.text("status IN ('failed', 'expired', 'cancelled')"))  # fmt: skip
+    op.create_index("ix_job_answers_answer_key", "job_answers", ["answer_key"], postgresql_using="hash")
+    op.create_index("ix_documents_user_newest", "documents", ["user_id", sa.text("id DESC")])
+    op.drop_index("ix_documents_user_id", "documents")
 
 
 def downgrade() -> None:
+    op.create_index("ix_documents_user_id", "documents", ["user_id"])
+    op.drop_index("ix_documents_user_newest", "documents")
+    op.drop_index("ix_job_answers_answer_key", "job_answers")
+    op.drop_index("ix_jobs_user_ended", "jobs")
     op.drop_index(op.f("ix_webhook_deliveries_created_at"), "webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_newest", "webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_due", "webhook_deliveries")

@@ -29,6 +29,8 @@ TABLE = {
     ("POST", "/jobs/estimate"): (SIGN_IN, 404, 404, 404),
     ("POST", "/jobs/documents"): (SIGN_IN, 404, 404, 404),
     ("GET", "/jobs/new/rows.csv"): (SIGN_IN, 404, 404, 404),  # the first profile has a document field
+    ("GET", "/documents"): (SIGN_IN, 200, 200, 200),
+    ("POST", "/documents/<int:document_id>/delete"): (SIGN_IN, 404, 303, 404),  # each has his own only
     ("GET", "/submissions"): (SIGN_IN, 200, 200, 200),
     ("GET", "/submissions/<int:submission_id>"): (SIGN_IN, 404, 200, 200),
     ("GET", "/submissions/<int:submission_id>/results.<any(csv,jsonl):kind>"): (SIGN_IN, 404, 200, 200),

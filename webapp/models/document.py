@@ -15,7 +15,7 @@ class Document(Base):
     __tablename__ = "documents"
 
     id: Mapped[Id]
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     filename: Mapped[str]  # as the user named it: shown, never used as a path
     content_type: Mapped[str]
     bytes: Mapped[BigInt]
@@ -29,5 +29,6 @@ class Document(Base):
     bytes_deleted_at: Mapped[datetime | None]  # … and here it is gone from the blob store and from the provider
 
     __table_args__ = (
+        Index("ix_documents_user_newest", "user_id", sql("id DESC")),
         Index("ix_documents_keeps_bytes", "created_at", postgresql_where=sql("bytes_deleted_at IS NULL")),
     )

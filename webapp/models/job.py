@@ -109,8 +109,15 @@ class Job(Base):
         ),
         # Failures by reason.
         Index("ix_jobs_failed", "failure_code", text("id DESC"), postgresql_where=text("status = 'failed'")),
-        # The history page: newest first, for one user and for all.
+        # The history page: newest first, for one user and for all; and what ended without an answer, which is rare.
         Index("ix_jobs_user_newest", "user_id", text("id DESC")),
+        Index(
+            "ix_jobs_user_ended",
+            "user_id",
+            "status",
+            text("id DESC"),
+            postgresql_where=text("status IN ('failed', 'expired', 'cancelled')"),
+        ),
     )
 
 
@@ -179,7 +186,10 @@ class JobAnswer(Base):
     raw: Mapped[str]
     received_at: Mapped[datetime]
 
-    __table_args__ = (UniqueConstraint("job_id", "attempt", "answer_key"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "attempt", "answer_key"),
+        Index("ix_job_answers_answer_key", "answer_key", postgresql_using="hash"),  # the search for the provider's id
+    )
 
 
 class JobEvent(Base):

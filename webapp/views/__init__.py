@@ -19,6 +19,7 @@ from webapp.views import (
     benchmarks,
     budgets,
     costs,
+    documents,
     errors,
     health,
     help,
@@ -47,8 +48,8 @@ JOB_PAGES = (job_history, job_selections)  # … and in jobs.bp
 def register_web(app: Flask) -> None:
     """The pages and the public API."""
     for blueprint in (
-        public.bp, runs.bp, submissions.bp, jobs.bp, account.bp, admin.bp, admin_users.bp, audit.bp, operations.bp,
-        benchmarks.bp, budgets.bp, costs.bp, simulation.bp, help.bp, webhooks.bp, health.bp, api.bp,
+        public.bp, runs.bp, submissions.bp, jobs.bp, documents.bp, account.bp, admin.bp, admin_users.bp, audit.bp,
+        operations.bp, benchmarks.bp, budgets.bp, costs.bp, simulation.bp, help.bp, webhooks.bp, health.bp, api.bp,
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)  # bearer tokens only: there is no cookie that a foreign page could ride on

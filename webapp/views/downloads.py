@@ -25,6 +25,6 @@ def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Respo
 
 
 def stream(name: str, mimetype: str, pieces: Iterator[str]) -> Response:
-    """An attachment that is sent while it is made: one piece is in memory. `pieces` must hold nothing while they wait."""
+    """An attachment that is sent while it is made: one piece is in memory, and nothing is held between two."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
     return Response(stream_with_context(pieces), content_type=mimetype, headers=headers)
