@@ -62,7 +62,9 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(RateLimitExceeded)
     def say_when(error: RateLimitExceeded) -> ResponseReturnValue:
-        seconds = max(1, math.ceil(limiter.current_limit.reset_at - time.time())) if limiter.current_limit else 60
+        longest = error.limit.limit.get_expiry()
+        until = limiter.current_limit.reset_at if limiter.current_limit else time.time() + longest
+        seconds = min(max(1, math.ceil(until - time.time())), longest)  # the moment is rounded up
         said = f"That was too often: {error.description}. Try again in {seconds} seconds. Nothing was changed."
         response = make_response(errors.reply(429, said, code="too_often"))
         response.headers["Retry-After"] = str(seconds)
