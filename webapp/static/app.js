@@ -168,7 +168,7 @@
     sent.set(form, new Set(zonesOf(form).flatMap((zone) => [...zone.querySelector("input").files].map(known))));
     changed.delete(form);
   });
-  on("change", (event) => event.target.form && changed.add(event.target.form));
+  on("change", (event) => changed.add(event.target.form ?? event.target)); // upload.js tells the form itself
   on("htmx:afterSettle", (event) => {
     if (event.target.id !== "estimate") return;
     const form = event.target.closest("form");

@@ -8,18 +8,20 @@
   const PORTION = { files: 10, bytes: 4e6 }; // of one request; a larger file goes alone
   const on = (type, handle, options) => document.addEventListener(type, handle, options);
   const all = (selector, root) => [...root.querySelectorAll(selector)];
-  // form: { waiting: [entry], sending: {portion}, run: the button pressed meanwhile, known: {file: its document or ""} }
+  // form: { waiting: [entry], sending: {portion: its request}, run: the button pressed meanwhile,
+  //         known: {file: its document or ""}, gone: {documents that were taken out} }
   const queues = new WeakMap();
   const entries = new WeakMap(); // row: { file, input, row }
   const uploadForm = (element) => element.closest?.("form[data-upload]");
   const key = (file) => `${file.name} ${file.size} ${file.lastModified}`;
 
   function queueOf(form) {
-    if (!queues.has(form)) queues.set(form, { waiting: [], sending: new Set(), run: null, known: new Map() });
+    if (!queues.has(form)) queues.set(form, { waiting: [], sending: new Map(), run: null, known: new Map(), gone: new Set() });
     return queues.get(form);
   }
   const listOf = (input) => input.closest("[data-dropzone]").querySelector("[data-file-list]");
-  const left = ({ sending, waiting }) => [...sending].reduce((sum, batch) => sum + batch.length, waiting.length);
+  const isThere = (entry) => entry.row.isConnected;
+  const left = ({ sending, waiting }) => [...sending.keys()].flat().filter(isThere).length + waiting.length;
   const isBusy = (form) => left(queueOf(form)) > 0;
 
   // --- Choosing: the input is emptied at once, so that no file is in two places, nor sent twice.
@@ -105,7 +107,7 @@
     body.append("field", input.name);
     batch.forEach((entry) => body.append("file", entry.file));
     const xhr = new XMLHttpRequest();
-    queue.sending.add(batch);
+    queue.sending.set(batch, xhr);
     xhr.open("POST", form.dataset.upload);
     xhr.setRequestHeader("HX-Request", "true");
     const progress = (share) => batch.forEach((entry) => show(entry, share < 1 ? `${Math.round(100 * share)} %` : "Reading …", share));
@@ -125,7 +127,7 @@
     const why = xhr.status ? explain(xhr) : "The server cannot be reached.";
     batch.forEach((entry, place) => {
       const row = rows.length === batch.length ? rows[place] : null;
-      if (!entry.row.isConnected) return; // it was removed meanwhile
+      if (!isThere(entry)) return; // it was removed meanwhile
       if (row && !row.matches(".is-bad")) {
         entry.row.replaceWith(row);
         entries.set(row, { ...entry, row });
@@ -163,8 +165,11 @@
     const queue = queueOf(form);
     queue.known.delete(key(entry.file));
     queue.waiting = queue.waiting.filter((other) => other !== entry);
+    const stored = row.querySelector("input[name$='-kept']");
+    if (stored) queue.gone.add(stored.value); // an estimate that is under way still names it
     row.remove();
     entry.input.focus();
+    for (const [batch, xhr] of queue.sending) if (!batch.some(isThere)) xhr.abort(); // nobody waits for these
     next(form);
   });
 
@@ -201,10 +206,20 @@
   on("htmx:afterSettle", (event) => {
     const form = event.target.id === "estimate" && uploadForm(event.target);
     if (!form) return;
-    const kept = new Set(all("#estimate input[type=checkbox][name$='-kept']", form).map((box) => box.value));
-    all(".file-row input[name$='-kept']", form).filter((one) => kept.has(one.value)).forEach((one) => one.closest(".file-row").remove());
-    const { known } = queueOf(form);
+    const { known, gone } = queueOf(form);
+    const boxes = all("#estimate input[type=checkbox][name$='-kept']", form);
+    const kept = new Set(boxes.map((box) => box.value));
+    const rows = all(".file-row input[name$='-kept']", form);
+    rows.filter((one) => kept.has(one.value)).forEach((one) => one.closest(".file-row").remove());
+    rows.forEach((one) => kept.add(one.value)); // they came after this estimate was asked for
     for (const [file, id] of known) if (id && !kept.has(id)) known.delete(file); // it was taken out: it may come again
+    const back = boxes.filter((box) => gone.has(box.value)); // they were taken out after it was asked for
+    back.forEach((box) => (box.checked = false));
+    if (back.length) form.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+  on("change", (event) => {
+    const form = event.target.matches("#estimate input[name$='-kept']") && uploadForm(event.target);
+    if (form) queueOf(form).gone[event.target.checked ? "delete" : "add"](event.target.value);
   });
   on("htmx:beforeRequest", (event) => {
     const form = event.detail.elt.id === "estimate" && uploadForm(event.detail.elt);
