@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--name", help="of the submission; default: the folder's")
     one.add_argument("--as-file", action="store_true", help="send the files themselves, not their text: for scans")
     one.add_argument("--skip-bad", action="store_true", help="leave out files that Sluice does not take")
-    one.add_argument("--again", action="store_true", help="also files that were submitted before")
+    one.add_argument("--again", action="store_true", help="also files that were submitted before; sends them anew")
     one.add_argument("--state", help="where to remember what was submitted; default: .sluice.json in the folder")
     one.add_argument("--watch", action="store_true", help="stay until every job has ended")
     one.add_argument("--out", metavar="DIR", help="watch, then write the results there")

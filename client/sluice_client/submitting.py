@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made of each file. `again`: also of those that were submitted before."""
+    """What is to be made of each file. `again`: also of those that were submitted before, and sent once more."""
 
     profile: str
     inputs: Mapping[str, Any]
@@ -132,6 +132,8 @@ def _ask(client: Client, known: State, asked: Asked, say: Say) -> int | None:
         if error.is_refusal and error.status not in (401, 403):  # those say nothing about this request
             known.submissions.remove(asked)
             known.save()
+        if any(asked.document_field in line.get("errors", {}) for line in error.lines):
+            say("A document that was sent before is not there any more: --again sends all files once more.")
         raise
     known.save()
     say(f"Submission {asked.id}: {len(asked.documents)} jobs.")
@@ -157,12 +159,9 @@ def _upload(
     client: Client, known: State, files: Sequence[File], order: Order, say: Say
 ) -> tuple[dict[str, int], dict[str, str]]:
     """({key of a file: its document}, {name of a file: what is wrong with it})"""
-    mark = " as file" if order.as_file else ""
-    documents = {
-        file.key: known.documents[file.key + mark][0]
-        for file in files
-        if file.key + mark in known.documents and not state.is_old(known.documents[file.key + mark][1])
-    }
+    mark, nonce = " as file" if order.as_file else "", secrets.token_hex(8) if order.again else ""
+    sent = {} if order.again else {key: id_ for key, (id_, since) in known.documents.items() if not state.is_old(since)}
+    documents = {file.key: sent[file.key + mark] for file in files if file.key + mark in sent}
     faults: dict[str, str] = {}
     portions = [*_portions([file for file in files if file.key not in documents])]
     while portions:
@@ -170,7 +169,7 @@ def _upload(
         try:
             made = client.upload(
                 [file.path for file in portion], as_file=order.as_file,
-                key=_key("documents", [file.key for file in portion], order.as_file),
+                key=_key("documents", [file.key for file in portion], order.as_file, nonce),
             )  # fmt: skip
         except SluiceError as error:
             if error.status not in (413, 422):

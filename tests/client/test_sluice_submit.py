@@ -60,7 +60,7 @@ def test_the_second_time_only_what_is_new_is_bought(shell: Shell, folder: Path, 
     assert shell("submit", str(folder), *COMMAND).out == "1\n2\n"
     assert counts(session) == (3, 2, 3)
     assert shell("submit", str(folder), *COMMAND, "--again").out == "3\n"
-    assert counts(session) == (3, 3, 5)
+    assert counts(session) == (5, 3, 5)
     assert shell("submit", str(folder), *COMMAND, "--set", "bullets=3").out == "4\n"
 
 
@@ -155,10 +155,10 @@ def test_once_more_is_once_more_although_the_answer_was_lost(
 ) -> None:
     shell.patience = 0
     shell("submit", str(folder), *COMMAND)
-    link.faults.extend([None, LOSE])
+    link.faults.extend([None, None, LOSE])
     assert shell("submit", str(folder), *COMMAND, "--again").code == 4
     assert shell("submit", str(folder), *COMMAND, "--again").out == "2\n"
-    assert counts(session) == (2, 2, 4)
+    assert counts(session) == (4, 2, 4)
 
 
 def test_ctrl_c_while_watching_says_where_to_look(
@@ -181,6 +181,19 @@ def test_bad_files_are_all_named_and_nothing_is_bought(shell: Shell, folder: Pat
     assert counts(session) == (2, 0, 0)
     assert shell("submit", str(folder), *COMMAND, "--skip-bad").out == "1\n"
     assert counts(session) == (2, 1, 2)
+
+
+def test_a_document_that_was_deleted_is_sent_again(
+    shell: Shell, sluice: Client, folder: Path, session: Session
+) -> None:
+    (folder / "bad.pdf").write_bytes(b"no")
+    assert shell("submit", str(folder), *COMMAND).code == 3
+    (folder / "bad.pdf").unlink()
+    sluice.delete_document(1)
+    said = shell("submit", str(folder), *COMMAND)
+    assert (said.code, "line 1: document: " in said.err, "--again sends all files" in said.err) == (3, True, True)
+    assert shell("submit", str(folder), *COMMAND, "--again").code == 0
+    assert counts(session) == (4, 1, 2)
 
 
 def test_many_files_go_in_portions(
