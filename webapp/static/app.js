@@ -61,15 +61,16 @@
   }
   on("htmx:sendError", (event) => failed(event.detail.elt, AWAY, " Please try again."));
   on("htmx:responseError", (event) => failed(event.detail.elt, explain(event.detail.xhr)));
+  const asker = (event) => event.detail.requestConfig.elt; // detail.elt is its parent when the answer took its place
   on("htmx:afterRequest", (event) => {
-    if (!event.detail.successful || !event.detail.elt.matches("[data-poll]")) return;
+    if (!event.detail.successful || !asker(event).matches("[data-poll]")) return;
     lastSeen = new Date();
-    event.detail.elt.classList.remove("is-stale");
+    asker(event).classList.remove("is-stale");
     document.getElementById("stale").replaceChildren();
   });
 
   // --- Loading: a region that somebody waits for says so; one that polls does not flicker, and a form has its button.
-  const awaited = (event) => !event.detail.elt.matches("[data-poll], form") && event.detail.target;
+  const awaited = (event) => !asker(event).matches("[data-poll], form") && event.detail.target;
   on("htmx:beforeSend", (event) => awaited(event)?.setAttribute?.("aria-busy", "true"));
   on("htmx:afterRequest", (event) => awaited(event)?.removeAttribute?.("aria-busy"));
 
