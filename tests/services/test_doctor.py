@@ -23,7 +23,7 @@ from tests.factories import (
 from webapp.domain.batch_objects import BatchObject
 from webapp.models import BatchWindow
 from webapp.parts import Parts
-from webapp.services import batch_ingest, costs, doctor
+from webapp.services import batch_ingest, costs, doctor, webhooks
 from webapp.services.invariants import INVARIANTS
 
 OLD = "now() - interval '1 day'"
@@ -49,6 +49,7 @@ SABOTAGE = {
     "wishes_are_heard": f"UPDATE batch_windows SET cancel_requested_at = {OLD} WHERE status = 'open'",
     "steps_are_taken": f"UPDATE batch_windows SET due_at = {OLD} WHERE status = 'open'",
     "jobs_are_started": f"UPDATE jobs SET dispatched_at = {OLD}, created_at = {OLD} WHERE status = 'created'",
+    "messages_are_sent": f"UPDATE webhook_deliveries SET due_at = {OLD}",
     "documents_are_there": "UPDATE documents SET deleted_at = now(), provider_file_id = 'file-9'",
 }
 CONSTRAINTS = (
@@ -70,6 +71,8 @@ def lived_in(session: Session, parts: Parts) -> BatchWindow:
     make_window(session, parts, user)
     make_queued_jobs(session, parts, user, 2)
     make_job(session, parts, user)
+    webhook, _ = webhooks.create_webhook(session, parts.settings, user, "https://example.org/hook")
+    webhooks.send_test(session, webhook)
     costs.roll_up(session)
     return window
 

@@ -18,7 +18,7 @@ from webapp.domain.webhooks import RETRY_AFTER
 from webapp.gateways.webhook_sender import WebhookSender
 from webapp.models import User, Webhook, WebhookDelivery
 from webapp.parts import Parts
-from webapp.services import heartbeat, jobs, submissions, webhook_delivery, webhooks
+from webapp.services import heartbeat, jobs, submissions, vitals, webhook_delivery, webhooks
 from webapp.services.clock import clock, move_clock
 from webapp.services.webhook_delivery import LEASE, Deliverer
 
@@ -224,3 +224,22 @@ def test_an_old_secret_signs_beside_the_new_one_for_a_day(session: Session, part
     now = clock(session)
     assert webhook_delivery.secrets_of(webhook(session), key(parts), now) == [new, secret]
     assert webhook_delivery.secrets_of(webhook(session), key(parts), now + timedelta(days=1)) == [new]
+
+
+def test_old_messages_go(session: Session, parts: Parts, secret: str) -> None:
+    webhooks.send_test(session, webhook(session))
+    keeps = parts.settings.keep_deliveries_days
+    move_clock(session, ahead=timedelta(days=keeps, minutes=-1))
+    assert webhooks.delete_old(session, parts.settings) == 0
+    assert webhooks.delete_old(session, parts.settings.model_copy(update={"keep_deliveries_days": 0})) == 0
+    move_clock(session, ahead=timedelta(days=keeps))
+    assert webhooks.delete_old(session, parts.settings) == 1
+
+
+def test_what_waits_is_counted_where_it_may_be_sent(session: Session, parts: Parts, secret: str) -> None:
+    webhooks.send_test(session, webhook(session))
+    move_clock(session, ahead=timedelta(minutes=2))
+    waiting, overdue = vitals.webhook_figures(session)
+    assert (waiting, 119 < overdue < 180) == (1, True)
+    webhooks.change_webhook(session, parts.settings, webhook(session), is_enabled=False)
+    assert vitals.webhook_figures(session) == (0, 0.0)

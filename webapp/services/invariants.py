@@ -191,6 +191,17 @@ INVARIANTS = (
            AND NOT EXISTS (SELECT FROM jobs s WHERE s.execution_mode = 'sync' AND s.first_started_at > :n8n_limit)""",
     ),
     Invariant(
+        "messages_are_sent",
+        "No address that is enabled has a message that is long due, unless others are on their way to it.",
+        "The heartbeat is not running, or its threads that send to webhooks are stuck.",
+        """SELECT 'message ' || min(d.id) || ' (webhook ' || w.id || ')' FROM webhook_deliveries d
+           JOIN webhooks w ON w.id = d.webhook_id AND w.disabled_at IS NULL JOIN users u ON u.id = w.user_id
+           WHERE u.is_enabled AND d.due_at < :heartbeat_limit AND NOT EXISTS (
+               SELECT FROM webhook_deliveries s WHERE s.webhook_id = w.id
+               AND (s.delivered_at > :heartbeat_limit OR (s.attempts > 0 AND s.due_at > :heartbeat_limit)))
+           GROUP BY w.id""",
+    ),
+    Invariant(
         "documents_are_there",
         "No job that has not ended needs a deleted document that is sent as a file.",
         "A document was deleted past the rules.",

@@ -19,7 +19,19 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.policy import readiness
 from webapp.domain.states import ExecutionMode, JobStatus, WindowStatus
-from webapp.models import BatchWindow, Heartbeat, Job, JobAnswer, JobEvent, JobResult, Queue, WindowEvent
+from webapp.models import (
+    BatchWindow,
+    Heartbeat,
+    Job,
+    JobAnswer,
+    JobEvent,
+    JobResult,
+    Queue,
+    User,
+    Webhook,
+    WebhookDelivery,
+    WindowEvent,
+)
 from webapp.models.operation import BEAT_ROW, VITALS_ROW
 from webapp.services import batches, costs
 from webapp.services.clock import clock
@@ -157,6 +169,21 @@ def cost_figures(session: Session) -> CostFigures:
         amount=amount,
         unknown=session.execute(select(func.count()).where(is_unknown())).scalar_one(),
     )
+
+
+def webhook_figures(session: Session) -> tuple[int, float]:
+    """(messages that wait, how long the one that is due longest is overdue in seconds) of those that may be sent."""
+    row = WebhookDelivery
+    waiting = (
+        select(row.due_at)
+        .join(Webhook, Webhook.id == row.webhook_id)
+        .join(User, User.id == Webhook.user_id)
+        .where(row.due_at.is_not(None), Webhook.disabled_at.is_(None), User.is_enabled)
+        .limit(MOST_COUNTED)
+        .subquery()
+    )
+    count, first = session.execute(select(func.count(), func.min(waiting.c.due_at))).one()
+    return count, max((clock(session) - first).total_seconds(), 0.0) if first else 0.0
 
 
 def heartbeat_age(session: Session) -> float | None:

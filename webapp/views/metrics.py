@@ -90,6 +90,7 @@ class _Vitals(Collector):
             )
             yield from _recent(vitals.recent_figures(session))
             yield from _costs(vitals.cost_figures(session))
+            yield from _webhooks(*vitals.webhook_figures(session))
         except OperationalError as error:
             log.warning("a scrape has not all figures: %s", error.orig)
             has_failed = True
@@ -163,6 +164,13 @@ def _costs(costs: vitals.CostFigures) -> Iterator[Metric]:
         amount.add_metric((mode,), float(usd))
     yield amount
     yield _gauge("cost_unknown_entries", "Ledger entries whose amount nobody knows.", (), {(): costs.unknown})
+
+
+def _webhooks(waiting: int, overdue_seconds: float) -> Iterator[Metric]:
+    yield _gauge("webhook_messages", "Messages that wait for their first or next try, of enabled webhooks.",
+                 (), {(): waiting})  # fmt: skip
+    yield _gauge("webhook_overdue_seconds", "How long the one of them is overdue that is due longest, else 0.",
+                 (), {(): overdue_seconds})  # fmt: skip
 
 
 def _heartbeat(age: float | None) -> Metric:
