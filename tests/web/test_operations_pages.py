@@ -96,6 +96,8 @@ def test_the_page_of_failures_leads_to_an_example(
     page = admin.get("/admin/failures").text
     for words in ("invalid_output", "/jobs/1", "execution e1", "&lt;img"):
         assert words in page, words
+    [address] = re.findall(r'href="(/jobs\?status=failed&amp;profile=[^"]+)"', page)
+    assert "/jobs/1" in admin.get(address.replace("&amp;", "&")).text
     assert "<img" not in page
 
 

@@ -32,9 +32,11 @@ def failures() -> ResponseReturnValue:
         flash(f"There is no period “{chosen[:40]}”: the last 24 hours are shown.", "warning")
         chosen = "24h"
     session, period = db.session(), failure_reports.PERIODS[chosen]
+    since = (clock(session) - period).astimezone(parts().settings.zone).date()
     return render_template(
-        "admin/failures.html", chosen=chosen, periods=PERIODS, jobs=failure_reports.job_failures(session, period),
-        executions=failure_reports.execution_failures(session, period), most=failure_reports.MOST_OF_A_CODE,
+        "admin/failures.html", chosen=chosen, since=since, periods=PERIODS,
+        jobs=failure_reports.job_failures(session, period), most=failure_reports.MOST_OF_A_CODE,
+        executions=failure_reports.execution_failures(session, period),
     )  # fmt: skip
 
 
