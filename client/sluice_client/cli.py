@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     one = found.add_parser("profiles", help="list the job types and what they want to know")
     one.set_defaults(command=commands.profiles, after_stop="")
 
-    one = found.add_parser("submit", help="make a job of each PDF in a folder")
-    one.add_argument("folder", help="only the files in it, not those in its folders")
+    one = found.add_parser("submit", help="make a job of each PDF in a folder, or of each line of a file")
+    one.add_argument("path", help="a folder (only the PDFs in it, not in its folders), or .jsonl: inputs on each line")
     one.add_argument("--profile", required=True, help="the job type")
     one.add_argument(
         "--set",
@@ -62,11 +62,11 @@ def parser() -> argparse.ArgumentParser:
         help="a field of the profile, the same for each job; several choices: give it several times",
     )
     one.add_argument("--mode", choices=sorted(commands.MODES), help="run now, or in a batch for half the price")
-    one.add_argument("--name", help="of the submission; default: the folder's")
+    one.add_argument("--name", help="of the submission; default: that of the folder or file")
     one.add_argument("--as-file", action="store_true", help="send the files themselves, not their text: for scans")
     one.add_argument("--skip-bad", action="store_true", help="leave out files that Sluice does not take")
     one.add_argument("--again", action="store_true", help="also files that were submitted before; sends them anew")
-    one.add_argument("--state", help="where to remember what was submitted; default: .sluice.json in the folder")
+    one.add_argument("--state", help="where to remember what was submitted; default: .sluice.json, there")
     one.add_argument("--watch", action="store_true", help="stay until every job has ended")
     one.add_argument("--out", metavar="DIR", help="watch, then write the results there")
     after_stop = "Run the same command again: it goes on where it was, and buys nothing twice."

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sluice_client import downloading, state, submitting, watching
+from sluice_client import downloading, rows, state, submitting, watching
 from sluice_client import login as logins
 from sluice_client.client import Client, Json
 from sluice_client.errors import SluiceError
@@ -56,24 +56,12 @@ def profiles(_: argparse.Namespace) -> int:
 
 
 def submit(arguments: argparse.Namespace) -> int:
-    client, folder = _client(), Path(arguments.folder)
+    client, path = _client(), Path(arguments.path)
     profile = next((one for one in client.profiles() if one["id"] == arguments.profile), None)
     if profile is None:
         raise SluiceError(f"There is no profile {arguments.profile}: see `sluice profiles`.")
-    inputs = _inputs(profile, arguments.values, arguments.mode)
-    fields = [key for key in profile["documentFields"] if key not in inputs]
-    if len(fields) != 1:
-        raise SluiceError(f"The profile {profile['id']} takes {len(fields) or 'no'} documents, not one for each job.")
-    files = submitting.files_of(folder)
-    if not files:
-        raise SluiceError(f"There is no PDF in {folder}.")
-    order = submitting.Order(
-        profile["id"], inputs, fields[0], _printable(arguments.name or folder.resolve().name),
-        as_file=arguments.as_file, again=arguments.again, skip_bad=arguments.skip_bad,
-    )  # fmt: skip
-    known = state.load(Path(arguments.state or folder / STATE_NAME), client.url)
     try:
-        ids = submitting.submit(client, known, files, order, say)
+        ids = _submitted(client, profile, path, arguments)
     except submitting.BadFiles as bad:
         say(f"Nothing was submitted. These files are not taken (--skip-bad leaves them out):\n{bad}")
         return 3
@@ -83,6 +71,27 @@ def submit(arguments: argparse.Namespace) -> int:
     arguments.after_stop = f"The jobs go on: {named}."
     out = Path(arguments.out) if arguments.out else None
     return max((_follow(client, id_, out) for id_ in ids), default=0) if arguments.watch or out else 0
+
+
+def _submitted(client: Client, profile: Json, path: Path, arguments: argparse.Namespace) -> list[int]:
+    """The submissions of a folder or a file of rows. Raises SluiceError, or BadFiles."""
+    inputs = _inputs(profile, arguments.values, arguments.mode)
+    are_rows = path.suffix.lower() in (".jsonl", ".ndjson") and not path.is_dir()
+    fields = [key for key in profile["documentFields"] if key not in inputs]
+    order = submitting.Order(
+        profile["id"], inputs, "" if are_rows else ",".join(fields), _printable(arguments.name or path.resolve().name),
+        as_file=arguments.as_file, again=arguments.again, skip_bad=arguments.skip_bad,
+    )  # fmt: skip
+    known = state.load(Path(arguments.state or (path.parent if are_rows else path) / STATE_NAME), client.url)
+    if are_rows:
+        return [rows.submit_rows(client, known, path, order, say)]
+    if len(fields) != 1:
+        many = f"takes {len(fields) or 'no'} documents, not one for each job"
+        raise SluiceError(f"The profile {profile['id']} {many}: give it a file of rows, .jsonl.")
+    files = submitting.files_of(path)
+    if not files:
+        raise SluiceError(f"There is no PDF in {path}.")
+    return submitting.submit(client, known, files, order, say)
 
 
 def watch(arguments: argparse.Namespace) -> int:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sluice_client import state
-from sluice_client.client import Client
+from sluice_client.client import Client, Json
 from sluice_client.errors import SluiceError
 from sluice_client.state import Asked, State
 
@@ -72,7 +72,7 @@ def submit(client: Client, known: State, files: Sequence[File], order: Order, sa
     """
     unheard = [one for one in known.submissions if one.id is None and order.is_of(one)]
     for asked in unheard:
-        _ask(client, known, asked, say)
+        ask(client, known, asked, asked.rows(), say)
     before = unheard if order.again else [one for one in known.submissions if order.is_of(one)]
     found = {(sha, name): one.id for one in before for name, sha in one.files.items()}
     new = [file for file in files if file.named not in found]
@@ -87,7 +87,8 @@ def submit(client: Client, known: State, files: Sequence[File], order: Order, sa
         good = [file for file in new if file.key in documents]
         if not good:
             raise BadFiles(faults)
-        ids.add(_ask(client, known, _asked(order, good, documents), say))
+        asked = _asked(order, good, documents)
+        ids.add(ask(client, known, asked, asked.rows(), say))
     return sorted(filter(None, ids))
 
 
@@ -95,15 +96,19 @@ def files_of(folder: Path) -> list[File]:
     """The PDFs of a folder, by name. Raises SluiceError."""
     try:
         paths = sorted(one for one in folder.iterdir() if one.suffix.lower() == ".pdf" and one.is_file())
-        return [_file(path) for path in paths if not path.name.startswith(".")]
     except OSError as error:
-        raise SluiceError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
+        raise SluiceError(f"{folder} cannot be read: {error.strerror}.") from error
+    return [file_of(path) for path in paths if not path.name.startswith(".")]
 
 
-def _file(path: Path) -> File:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-        return File(path, digest.hexdigest(), stream.tell())
+def file_of(path: Path) -> File:
+    """Raises SluiceError."""
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256")
+            return File(path, digest.hexdigest(), stream.tell())
+    except OSError as error:
+        raise SluiceError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _asked(order: Order, files: Sequence[File], documents: Mapping[str, int]) -> Asked:
@@ -113,12 +118,15 @@ def _asked(order: Order, files: Sequence[File], documents: Mapping[str, int]) ->
         name=order.name, key="", asked_at=state.now(),
     )  # fmt: skip
     nonce = secrets.token_hex(8) if order.again else ""
-    made.key = _key("submission", made.profile, made.name, made.rows(), nonce)
+    made.key = key_of("submission", made.profile, made.name, made.rows(), nonce)
     return made
 
 
-def _ask(client: Client, known: State, asked: Asked, say: Say) -> int | None:
-    """Make it, unless it was made. It is written down before, and forgotten when it is refused."""
+def ask(client: Client, known: State, asked: Asked, rows: Iterable[Json], say: Say) -> int:
+    """Make it, unless it was made; its id. It is written down before, and forgotten when it is refused.
+
+    Raises SluiceError.
+    """
     if not any(one is asked for one in known.submissions):
         known.submissions.append(asked)
         known.save()
@@ -126,17 +134,16 @@ def _ask(client: Client, known: State, asked: Asked, say: Say) -> int | None:
         asked.id = _made_before(client, known, asked) if asked.is_old else None
         if asked.id is None:
             asked.asked_at = state.now()
-            made = client.create_submission(asked.profile, asked.rows(), name=asked.name, key=asked.key)
-            asked.id = int(made["id"])
+            asked.id = int(client.create_submission(asked.profile, rows, name=asked.name, key=asked.key)["id"])
     except SluiceError as error:
-        if error.is_refusal and error.status not in (401, 403):  # those say nothing about this request
+        if not error.is_passing and error.status not in (401, 403):  # those say nothing about this request
             known.submissions.remove(asked)
             known.save()
         if any(asked.document_field in line.get("errors", {}) for line in error.lines):
             say("A document that was sent before is not there any more: --again sends all files once more.")
         raise
     known.save()
-    say(f"Submission {asked.id}: {len(asked.documents)} jobs.")
+    say(f"It is submission {asked.id}.")
     return asked.id
 
 
@@ -169,7 +176,7 @@ def _upload(
         try:
             made = client.upload(
                 [file.path for file in portion], as_file=order.as_file,
-                key=_key("documents", [file.key for file in portion], order.as_file, nonce),
+                key=key_of("documents", [file.key for file in portion], order.as_file, nonce),
             )  # fmt: skip
         except SluiceError as error:
             if error.status not in (413, 422):
@@ -200,5 +207,5 @@ def _portions(files: Sequence[File]) -> Iterator[list[File]]:
         yield portion
 
 
-def _key(*what: Any) -> str:
+def key_of(*what: Any) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

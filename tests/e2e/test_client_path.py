@@ -50,6 +50,7 @@ def test_each_command_of_the_readme_works(bash: Bash, tmp_path: Path) -> None:
     (tmp_path / "invoices").mkdir()
     for name in ("two-pages.pdf", "debian-history.pdf"):
         shutil.copy(DATA / name, tmp_path / "invoices")
+    (tmp_path / "texts.jsonl").write_text('{"text": "All went well."}\n{"text": "It broke."}\n')
     [block] = re.findall(r"^```\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     ids: list[str] = []
 
