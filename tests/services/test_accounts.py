@@ -38,3 +38,10 @@ def test_a_disabled_user_does_not_get_in(session: Session) -> None:
     user.is_enabled = False
     session.commit()
     assert accounts.authenticate(session, user.email, PASSWORD) is None
+
+
+def test_a_password_that_only_begins_right_is_wrong(session: Session) -> None:
+    long = "x" * accounts.MAX_PASSWORD_LENGTH
+    accounts.register(session, "long@example.org", long)
+    assert accounts.authenticate(session, "long@example.org", long)
+    assert accounts.authenticate(session, "long@example.org", long + "y") is None

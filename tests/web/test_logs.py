@@ -113,6 +113,19 @@ def test_the_line_names_who_is_signed_in_and_no_address_of_theirs(make_app: Any,
     assert only_request(output())["user_id"] == user.id
 
 
+def test_each_sign_in_is_logged_with_its_end_and_without_an_address(
+    make_app: Any, output: Any, session: Session
+) -> None:
+    user = make_user(session)
+    client = make_app().test_client()
+    for password in (PASSWORD, *["wrong"] * 6):
+        client.post("/login", data={"email": user.email, "password": password})
+    lines = [line for line in output() if line["event"].startswith("sign-in")]
+    assert [line["event"].partition(":")[2] for line in lines[:2]] == ["", " wrong e-mail or password, or disabled"]
+    assert (lines[0]["user_id"], lines[-1]["event"]) == (user.id, "sign-in refused: too many wrong passwords")
+    assert user.email not in json.dumps(lines)
+
+
 # Names of requests and traces
 
 

@@ -8,6 +8,7 @@ said, or how long it takes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,8 @@ from webapp.domain.errors import InvalidInput, TooManyTries
 from webapp.models import SignInFailure, User
 from webapp.services import accounts
 from webapp.services.clock import clock
+
+log = logging.getLogger(__name__)
 
 FIRST_LOCK = timedelta(seconds=30)  # doubled by each further failure
 LONGEST_LOCK = timedelta(hours=1)
@@ -41,14 +44,20 @@ def sign_in(session: Session, email: str, password: str, *, address: str) -> Use
 
     `address` is where the request came from. Raises TooManyTries, and then has not looked at the password.
     """
-    counted = _count(session, email, address)
+    try:
+        counted = _count(session, email, address)
+    except TooManyTries:
+        log.warning("sign-in refused: too many wrong passwords")
+        raise
     user = accounts.authenticate(session, email, password)
     if user is None:
         session.rollback()
+        log.warning("sign-in refused: wrong e-mail or password, or disabled")
         return None
     _take_back(session, *counted)
     user.last_sign_in_at = clock(session)
     session.commit()
+    log.info("sign-in", extra={"user_id": user.id})
     return user
 
 

@@ -64,4 +64,5 @@ def register_internal(app: Flask) -> None:
     metrics.register(app)
     app.register_blueprint(internal.bp)
     app.register_blueprint(health.bp)
+    security.register_headers(app)
     errors.register(app)

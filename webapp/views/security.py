@@ -33,6 +33,14 @@ SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
 
 
 def register(app: Flask) -> None:
+    """The headers, and the sessions of people."""
+    register_headers(app)
+    login_manager.user_loader(_load_user)
+    login_manager.unauthorized_handler(_ask_to_sign_in)
+    login_manager.session_protection = "basic"
+
+
+def register_headers(app: Flask) -> None:
     headers = Secure(
         csp=POLICY, referrer=ReferrerPolicy().same_origin(), xcto=XContentTypeOptions().nosniff(),
         xfo=XFrameOptions().deny(),
@@ -45,10 +53,6 @@ def register(app: Flask) -> None:
         if request.endpoint != "static":
             response.headers.setdefault("Cache-Control", "private, no-cache")
         return response
-
-    login_manager.user_loader(_load_user)
-    login_manager.unauthorized_handler(_ask_to_sign_in)
-    login_manager.session_protection = "basic"
 
 
 def begin_session(user: User) -> None:
