@@ -263,3 +263,13 @@ def test_hostile_addresses_are_text(admin: FlaskClient, session: Session) -> Non
         page = admin.get(path).text
         assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in admin.get("/admin/users").text
+
+
+def test_the_page_of_a_user_leads_to_the_jobs(
+    admin: FlaskClient, session: Session, parts: Parts, alice: User, boss: User
+) -> None:
+    make_job(session, parts, alice)
+    make_job(session, parts, boss)
+    [address] = re.findall(r'class="btn" href="(/jobs[^"]*)"', admin.get(f"/admin/users/{alice.id}").text)
+    found = admin.get(address).text
+    assert 'href="/jobs/1"' in found and 'href="/jobs/2"' not in found

@@ -17,13 +17,12 @@ from sqlalchemy.orm import Session
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
 from webapp.domain.states import JOB_MOVES, JobStatus
 from webapp.models import ApiToken, Job, User
-from webapp.services import accounts, budgets, costs, lifecycle
+from webapp.services import accounts, budgets, costs, jobs
 from webapp.services.audit import audit
 from webapp.services.clock import clock
 
 ROLES = ("user", "admin")
 USERS_PAGE = 50
-CANCELLED_AT_ONCE = 5000
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another when read aloud
 
 
@@ -213,16 +212,9 @@ def _lock_other(session: Session, user_id: int, by: User) -> User:
 
 
 def _cancel_waiting(session: Session, user_id: int, actor: str) -> int:
-    now = clock(session)
     waiting = select(Job.id).where(Job.user_id == user_id, Job.finished_at.is_(None))
     job_ids = session.scalars(waiting.where(Job.status.in_(JOB_MOVES[JobStatus.CANCELLED])).order_by(Job.id)).all()
-    return sum(
-        len(lifecycle.finish_jobs(
-            session, job_ids[first : first + CANCELLED_AT_ONCE], JobStatus.CANCELLED, now=now, actor=actor,
-            reason="cancelled: its user was disabled",
-        ))
-        for first in range(0, len(job_ids), CANCELLED_AT_ONCE)
-    )  # fmt: skip
+    return len(jobs.cancel_jobs(session, job_ids, actor=actor))
 
 
 def _known_role(role: str) -> None:
