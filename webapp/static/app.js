@@ -23,7 +23,7 @@
   // --- Polling: [data-poll] regions rest while the page is hidden and catch up at once on return. They also rest while
   // somebody has ticked, chosen or written something in them, which the answer would take away.
   const touched = (one) => (one.options ? [...one.options].some((option) => option.selected !== option.defaultSelected)
-    : one.checked !== one.defaultChecked || one.value !== one.defaultValue);
+    : one.matches("[type=checkbox], [type=radio]") ? one.checked !== one.defaultChecked : one.value !== one.defaultValue);
   const inUse = (region) => all("input:not([type=hidden]), textarea, select", region).some(
     (one) => touched(one) || (one === document.activeElement && one.matches(":not([type=checkbox])")));
   on("htmx:beforeRequest", (event) => {
