@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from tests.factories import PASSWORD, items_of, make_job, make_submitted_window, make_user, response
+from tests.factories import PASSWORD, items_of, make_job, make_submitted_window, make_user, make_window, response
 from webapp.domain.answers import read_answer
-from webapp.models import Document, Job, JobResult, User
+from webapp.models import AuditEvent, Document, Job, JobResult, User
 from webapp.parts import Parts
-from webapp.services import jobs
+from webapp.services import jobs, lifecycle
 from webapp.services.clock import clock
 from webapp.services.dispatch import start_attempt
 from webapp.services.ingest import record_answer
@@ -248,3 +248,26 @@ def test_a_job_of_a_profile_that_is_gone_is_shown_but_cannot_be_run_again(
     assert "/jobs/new?from=" not in page.text
     again = client.get(f"/jobs/new?from={job.id}")
     assert (again.status_code, "is not there any more" in again.text) == (404, True)
+
+
+def test_an_administrator_says_why_when_cancelling_somebodys_job(
+    client: FlaskClient, session: Session, parts: Parts, user: User
+) -> None:
+    job = make_job(session, parts, user)
+    make_user(session, "admin@example.org", role="admin")
+    sign_in(client, "admin@example.org")
+    [action] = re.findall(r'action="(/jobs/\d+/cancel)"', client.get(f"/jobs/{job.id}").text)
+    client.post(action, data={"reason": "not needed"})
+    assert session.scalars(select(AuditEvent.reason)).all() == ["not needed"]
+
+
+def test_what_happens_again_and_again_is_told_once(
+    alice: FlaskClient, session: Session, parts: Parts, user: User
+) -> None:
+    window = make_window(session, parts, user, 1)
+    for _ in range(40):
+        lifecycle.write_window_event(session, window.id, "create_refused", now=clock(session), actor="provider")
+    session.commit()
+    page = alice.get(f"/jobs/{items_of(session, window)[0].job_id}").text
+    assert page.count("the provider refused the batch for now") == 1
+    assert "for now, 40 times</p>" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ class Entry:
     why: str
     since_previous: timedelta | None
     window_id: int | None  # whose event it was
+    times: int = 1  # so often in a row, from `at` on
 
 
 def timeline_of(session: Session, job_id: int) -> list[Entry]:
@@ -48,13 +49,18 @@ def timeline_of(session: Session, job_id: int) -> list[Entry]:
     )
     windows = [(event.at, 1, _window_words(event), event.actor, "", event.window_id) for event in ridden]
     entries: list[Entry] = []
+    previous = None
     for at, _, what, actor, why, window_id in sorted([*own, *windows], key=lambda row: row[:2]):
-        entries.append(Entry(at, what, actor, why, at - entries[-1].at if entries else None, window_id))
+        if window_id and entries and (entries[-1].what, entries[-1].actor) == (what, actor):
+            entries[-1] = replace(entries[-1], times=entries[-1].times + 1)  # a refusal may come every minute of a day
+        else:
+            entries.append(Entry(at, what, actor, why, at - previous if previous else None, window_id))
+        previous = at
     return entries
 
 
 def length(session: Session, job_id: int) -> int:
-    """How many entries `timeline_of` has: a page whose timeline is as long has nothing new to show."""
+    """How many events `timeline_of` tells: a page that has told as many has nothing new to show."""
     own = select(func.count()).where(JobEvent.job_id == job_id).scalar_subquery()
     ridden = (
         select(func.count())

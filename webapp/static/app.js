@@ -49,7 +49,7 @@
   }
   function showStale(why) {
     const note = document.getElementById("stale-template").content.firstElementChild.cloneNode(true);
-    const since = lastSeen.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const since = lastSeen.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
     note.querySelector("div").textContent = `Not updated since ${since}. ${why} This page catches up by itself.`;
     const region = document.getElementById("stale");
     if (region.textContent.trim() !== note.textContent.trim()) region.replaceChildren(note); // said once, not each time
