@@ -18,7 +18,7 @@ from webapp.models import Job, LedgerEntry, ProfileVersion
 from webapp.services import submissions
 from webapp.services.job_lists import Wanted
 
-JOBS_AT_ONCE = 500
+JOBS_AT_ONCE = 100  # in memory, each with an answer of perhaps a megabyte
 FIRST = ("job", "status", "files")
 LAST = ("result", "isCut", "failure", "model", "inputTokens", "outputTokens", "costUsd", "createdAt", "finishedAt")
 OF_ANY_PROFILE = (*FIRST, "profile", "mode", "user", "inputs", *LAST)

@@ -14,9 +14,13 @@ def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Respo
     """What `write` writes, as an attachment: into a file first, so that a slow network holds no cursor open, and
     memory does not fill up."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the answer)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    write(text)
-    text.detach()  # flushes
+    try:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        write(text)
+        text.detach()  # flushes
+    except BaseException:
+        file.close()
+        raise
     size = file.tell()
     file.seek(0)
     answer = send_file(file, mimetype=mimetype, as_attachment=True, download_name=name)
