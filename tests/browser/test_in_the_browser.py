@@ -156,7 +156,8 @@ def test_every_page_is_accessible_and_fits(page: Page, admin: Page, scheme: str,
         assert overflow <= 0, f"{name} is {overflow} px too wide"
 
     visit_everything(page, look)
-    for path in ("/admin", "/admin/budgets", "/admin/costs", "/admin/benchmarks", "/admin/simulate"):
+    parts = ("queues", "windows", "failures", "health", "latency", "budgets", "costs", "benchmarks", "simulate")
+    for path in ("/admin", *(f"/admin/{part}" for part in parts)):
         admin.goto(path)
         expect(admin.locator(".chart:not(:has(canvas, .chart-note))")).to_have_count(0)  # all are drawn
         look(path, admin)
