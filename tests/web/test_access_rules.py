@@ -40,9 +40,10 @@ def routes(app: Flask) -> Iterator[Route]:
 
 
 def api_routes(client: FlaskClient) -> list[Route]:
-    """In the order of the table: what reads a thing comes before what deletes it."""
+    """What deletes a thing comes last."""
     names = {(method, rule): endpoint for method, rule, endpoint in routes(client.application)}
-    return [(*key, names[key]) for key in TABLE if key[1].startswith("/api/v1/")]
+    found = [(*key, names[key]) for key in TABLE if key[1].startswith("/api/v1/")]
+    return sorted(found, key=lambda route: route[0] == "DELETE")
 
 
 def user(session: Session, name: str) -> User:

@@ -42,7 +42,7 @@ def test_the_page_says_when_to_come_back(make_app: Any, tables: Any) -> None:
     assert (answer.status_code, answer.mimetype) == (429, "text/html")
     assert 1 <= int(answer.headers["Retry-After"]) <= 3600
     assert "<!doctype html>" in answer.text
-    assert "That was too often" in answer.text
+    assert "At most 1 per hour: try again in" in answer.text
 
 
 def test_htmx_gets_a_fragment(make_app: Any, session: Session) -> None:
@@ -51,7 +51,7 @@ def test_htmx_gets_a_fragment(make_app: Any, session: Session) -> None:
     statuses(client, 1, "/jobs/estimate", data={"profile": "pdf_summary"})
     answer = client.post("/jobs/estimate", data={"profile": "pdf_summary"}, headers={"HX-Request": "true"})
     assert (answer.status_code, "<html" in answer.text) == (429, False)
-    assert 'data-error="That was too often' in answer.text
+    assert 'data-error="At most 1 per minute: try again' in answer.text
 
 
 def test_uploads_of_one_user_count_together_wherever_they_go(make_app: Any, session: Session) -> None:

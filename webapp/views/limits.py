@@ -62,10 +62,13 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(RateLimitExceeded)
     def say_when(error: RateLimitExceeded) -> ResponseReturnValue:
-        longest = error.limit.limit.get_expiry()
+        limit = error.limit.limit
+        longest = limit.get_expiry()
         until = limiter.current_limit.reset_at if limiter.current_limit else time.time() + longest
         seconds = min(max(1, math.ceil(until - time.time())), longest)  # the moment is rounded up
-        said = f"That was too often: {error.description}. Try again in {seconds} seconds. Nothing was changed."
+        said = (
+            f"At most {limit.amount} per {limit.GRANULARITY.name}: try again in {seconds} seconds. Nothing was changed."
+        )
         response = make_response(errors.reply(429, said, code="too_often"))
         response.headers["Retry-After"] = str(seconds)
         return response
