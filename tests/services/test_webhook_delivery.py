@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -18,7 +20,7 @@ from webapp.domain.webhooks import RETRY_AFTER
 from webapp.gateways.webhook_sender import WebhookSender
 from webapp.models import User, Webhook, WebhookDelivery
 from webapp.parts import Parts
-from webapp.services import heartbeat, jobs, submissions, vitals, webhook_delivery, webhooks
+from webapp.services import heartbeat, jobs, submissions, users, vitals, webhook_delivery, webhooks
 from webapp.services.clock import clock, move_clock
 from webapp.services.webhook_delivery import LEASE, Deliverer
 
@@ -190,6 +192,18 @@ def test_of_two_deliverers_one_sends(
     assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == len(receiver.got) == 20
 
 
+def test_the_heartbeat_sends(
+    session: Session, tables: Engine, parts: Parts, alice: User, receiver: Receiver, secret: str
+) -> None:
+    made = make_submission(session, parts, alice)
+    submissions.cancel_waiting(session, made.id, user=alice)
+    clients = replace(parts, webhooks=SENDER, settings=parts.settings.model_copy(update={"heartbeat_seconds": 0.01}))
+    until = time.monotonic() + 20
+    heartbeat.run(tables, clients, should_stop=lambda _: len(receiver.got) == 3 or time.monotonic() > until)
+    types = sorted(json.loads(body)["type"] for _, _, body in receiver.got)
+    assert types == ["job.cancelled", "job.cancelled", "submission.finished"]
+
+
 def test_nothing_is_locked_while_an_address_thinks(
     session: Session, tables: Engine, parts: Parts, receiver: Receiver, secret: str
 ) -> None:
@@ -214,9 +228,12 @@ def test_a_disabled_user_s_addresses_hear_nothing(
     webhooks.send_test(session, webhook(session))
     assert webhook_delivery.due_webhooks(session, set(), 9) == [1]
     assert webhook_delivery.due_webhooks(session, {1}, 9) == []
-    alice.is_enabled = False
-    session.commit()
+    admin = make_user(session, "admin@example.org", role="admin")
+    users.disable_user(session, alice.id, cancels_jobs=True, by=admin, reason="left")
     assert webhook_delivery.due_webhooks(session, set(), 9) == []
+    users.enable_user(session, alice.id, by=admin, reason="came back")
+    assert webhook_delivery.due_webhooks(session, set(), 9) == []
+    assert webhook(session).disabled_because == "Its user was disabled."
 
 
 def test_an_old_secret_signs_beside_the_new_one_for_a_day(session: Session, parts: Parts, secret: str) -> None:

@@ -159,7 +159,7 @@ def test_the_administrator_says_what_becomes_of_the_jobs_that_wait(
     assert "2 waiting jobs were cancelled" in do(admin, alice, "disable", jobs="cancel")
     found = session.scalars(select(Job.status).order_by(Job.id).execution_options(populate_existing=True)).all()
     assert found == ["cancelled", "cancelled", "processing"]
-    assert list_audit(session)[0].detail == {"tokensRevoked": 0, "jobsCancelled": 2}
+    assert list_audit(session)[0].detail == {"tokensRevoked": 0, "webhooksDisabled": 0, "jobsCancelled": 2}
 
 
 def test_jobs_of_a_disabled_user_run_on_if_that_was_said(

@@ -47,6 +47,7 @@ def test_a_secret_is_shown_once(page: FlaskClient, session: Session) -> None:
     secret = re.search(r"whsec_[\w+/]{43}=", made.text.replace("&#43;", "+"))
     assert (made.status_code, secret is not None) == (201, True)
     assert "whsec_" not in page.get("/webhooks/1").text
+    assert made.headers["Cache-Control"] == "no-store"
     assert "https://example.org/hook" in page.get("/webhooks").text
     again = page.post("/webhooks/1/secret")
     assert re.findall(r"whsec_[\w+/]{43}=", again.text.replace("&#43;", "+"))[0] != (secret and secret[0])

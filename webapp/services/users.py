@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
 from webapp.domain.states import JOB_MOVES, JobStatus
 from webapp.models import ApiToken, Job, User
-from webapp.services import accounts, budgets, costs, jobs
+from webapp.services import accounts, budgets, costs, jobs, webhooks
 from webapp.services.audit import audit
 from webapp.services.clock import clock
 
@@ -102,7 +102,8 @@ def change_role(session: Session, user_id: int, role: str, *, by: User, reason: 
 
 
 def disable_user(session: Session, user_id: int, *, cancels_jobs: bool, by: User, reason: str) -> int:
-    """Nobody signs in or calls as this user any more: sessions end, and tokens are revoked for good. Commits.
+    """Nobody signs in or calls as this user any more: sessions end, tokens are revoked for good, and webhooks
+    disabled. Commits.
 
     Jobs that wait are cancelled (`cancels_jobs`) or run on, and are paid; those under way run on anyhow. Returns how
     many were cancelled. Raises NotFound, InvalidInput, or InvalidMove when it is oneself, or disabled already.
@@ -116,8 +117,9 @@ def disable_user(session: Session, user_id: int, *, cancels_jobs: bool, by: User
         update(ApiToken).where(ApiToken.user_id == user_id, ApiToken.revoked_at.is_(None))
         .values(revoked_at=clock(session)).returning(ApiToken.id)
     ).all()  # fmt: skip
+    silenced = webhooks.disable_all(session, user_id, now=clock(session))
     cancelled = _cancel_waiting(session, user_id, f"user:{by.id}") if cancels_jobs else 0
-    detail = {"tokensRevoked": len(revoked), "jobsCancelled": cancelled}
+    detail = {"tokensRevoked": len(revoked), "webhooksDisabled": silenced, "jobsCancelled": cancelled}
     audit(session, by, "disable_user", f"user:{user_id}", reason, detail)
     session.commit()
     return cancelled

@@ -20,6 +20,7 @@ MOST_WEBHOOKS = 10  # of one user
 OLD_SECRET_COUNTS = timedelta(days=1)  # after it was changed, beside the new one
 PAGE_SIZE = 50
 DELETED_AT_ONCE = 5000
+MOST_COUNTED = 1000
 
 
 def create_webhook(
@@ -98,7 +99,7 @@ def send_test(session: Session, webhook: Webhook) -> WebhookDelivery:
 
 @dataclass(frozen=True)
 class Standing:
-    """A webhook, how many messages wait for it, and when it took the last one."""
+    """A webhook, how many messages wait for it (at most MOST_COUNTED), and when it took one of the newest last."""
 
     webhook: Webhook
     waiting: int
@@ -108,14 +109,26 @@ class Standing:
 def list_webhooks(session: Session, user: User) -> list[Standing]:
     """The user's webhooks, newest first."""
     row = WebhookDelivery
+    own = select(row.due_at, row.delivered_at).where(row.webhook_id == Webhook.id).limit(MOST_COUNTED)
+    waiting = own.where(row.due_at.is_not(None)).correlate(Webhook).lateral()
+    newest = own.order_by(row.id.desc()).correlate(Webhook).lateral()
     rows = session.execute(
-        select(Webhook, func.count(row.due_at), func.max(row.delivered_at))
-        .join(row, row.webhook_id == Webhook.id, isouter=True)
-        .where(Webhook.user_id == user.id)
-        .group_by(Webhook.id)
-        .order_by(Webhook.id.desc())
-    )
+        select(
+            Webhook,
+            select(func.count()).select_from(waiting).scalar_subquery(),
+            select(func.max(newest.c.delivered_at)).scalar_subquery(),
+        ).where(Webhook.user_id == user.id).order_by(Webhook.id.desc())
+    )  # fmt: skip
     return [Standing(*found) for found in rows]
+
+
+def disable_all(session: Session, user_id: int, *, now: datetime) -> int:
+    """Disable the webhooks of a user who is disabled. Does not commit. Returns how many it was."""
+    return len(session.scalars(
+        update(Webhook).where(Webhook.user_id == user_id, Webhook.disabled_at.is_(None))
+        .values(disabled_at=now, disabled_because="Its user was disabled.").returning(Webhook.id)
+        .execution_options(synchronize_session=False)
+    ).all())  # fmt: skip
 
 
 def get_webhook(session: Session, webhook_id: int, user: User) -> Webhook:

@@ -13,6 +13,8 @@ from webapp.services import webhooks
 from webapp.views import api_models as models
 from webapp.views.api import bp, read_body, read_query, show
 
+NO_COPY = {"Cache-Control": "no-store"}  # of an answer with a secret
+
 
 @bp.get("/webhooks")
 def list_webhooks() -> ResponseReturnValue:
@@ -25,7 +27,7 @@ def create_webhook() -> ResponseReturnValue:
     wanted = read_body(models.NewWebhook)
     made, secret = webhooks.create_webhook(db.session(), parts().settings, g.user, wanted.url, wanted.events)
     address = url_for("api.get_webhook", webhook_id=made.id)
-    return show(models.WebhookWithSecret(**dict(_shown(made)), secret=secret), 201, {"Location": address})
+    return show(models.WebhookWithSecret(**dict(_shown(made)), secret=secret), 201, {"Location": address, **NO_COPY})
 
 
 @bp.get("/webhooks/<int:webhook_id>")
@@ -52,7 +54,7 @@ def delete_webhook(webhook_id: int) -> ResponseReturnValue:
 def rotate_secret(webhook_id: int) -> ResponseReturnValue:
     webhook = _own(webhook_id)
     secret = webhooks.rotate_secret(db.session(), parts().settings, webhook)
-    return show(models.WebhookWithSecret(**dict(_shown(webhook)), secret=secret))
+    return show(models.WebhookWithSecret(**dict(_shown(webhook)), secret=secret), headers=NO_COPY)
 
 
 @bp.post("/webhooks/<int:webhook_id>/test")

@@ -19,6 +19,7 @@ from webapp.services.clock import clock
 from webapp.views.access import require_sign_in
 from webapp.views.htmx import go_to
 
+NO_COPY = {"Cache-Control": "no-store"}  # of a page with a secret
 bp = Blueprint("webhooks", __name__, url_prefix="/webhooks")
 bp.before_request(require_sign_in)
 
@@ -38,7 +39,7 @@ def create() -> ResponseReturnValue:
         )
     except InvalidInput as error:
         return _list(given=form, errors=error.errors), 422
-    return _detail(made, secret=secret), 201
+    return _detail(made, secret=secret), 201, NO_COPY
 
 
 @bp.get("/<int:webhook_id>")
@@ -69,7 +70,8 @@ def switch(webhook_id: int, deed: str) -> ResponseReturnValue:
 def rotate_secret(webhook_id: int) -> ResponseReturnValue:
     """Shows the new secret in this answer and never again, so it is not a redirect."""
     webhook = _own(webhook_id)
-    return _detail(webhook, secret=webhooks.rotate_secret(db.session(), parts().settings, webhook))
+    secret = webhooks.rotate_secret(db.session(), parts().settings, webhook)
+    return _detail(webhook, secret=secret), 200, NO_COPY
 
 
 @bp.post("/<int:webhook_id>/delete")
@@ -107,7 +109,7 @@ def _list(*, given: Any = None, errors: Mapping[str, str] | None = None) -> str:
     return render_template(
         "webhooks/index.html", found=webhooks.list_webhooks(db.session(), current_user), sentences=SENTENCES,
         url=given.get("url", "") if given else "", chosen=given.getlist("events") if given else list(SENTENCES),
-        errors=errors or {}, most=webhooks.MOST_WEBHOOKS,
+        errors=errors or {}, most=webhooks.MOST_WEBHOOKS, most_counted=webhooks.MOST_COUNTED,
     )  # fmt: skip
 
 
