@@ -62,10 +62,15 @@ def admin(browser: Browser, stack: Stack) -> Iterator[Page]:
     """A page of the administrator, in a window of its own."""
     context = browser.new_context(base_url=stack.web_url)
     page = context.new_page()
+    sign_in_as_admin(page, stack)
+    yield page
+    context.close()
+
+
+def sign_in_as_admin(page: Page, stack: Stack) -> None:
+    page.context.clear_cookies()
     page.goto("/login")
     page.fill("input[name=email]", ADMIN_EMAIL)
     page.fill("input[name=password]", stack.secrets.admin_password)
     page.click("input[type=submit]")
     page.wait_for_url("**/jobs")
-    yield page
-    context.close()

@@ -151,9 +151,28 @@ def test_hostile_content_is_only_text_on_every_page(
     expect(page.get_by_text(f"All {len(TAGS)} jobs have ended")).to_be_visible(timeout=60_000)
 
     seen = look_everywhere(page, "/jobs", "/submissions", "/jobs/new?profile=text_classification&rows=1", "/account")
-    assert {"/jobs", "/jobs/#", "/submissions", "/submissions/#", "/jobs/new", "/account"} <= seen
+    theirs = {
+        "/jobs",
+        "/jobs/#",
+        "/jobs/#/raw",
+        "/jobs/new",
+        "/submissions",
+        "/submissions/#",
+        "/documents",
+        "/webhooks",
+    }
+    assert theirs <= seen
     heard: list[str] = []
     watch(admin.context, heard)
     seen = look_everywhere(admin, "/admin", "/admin/audit")
-    assert {"/admin", "/admin/audit", "/jobs/#"} <= seen
+    parts = {f"/admin/{name}" for name in ("audit", "failures", "queues", "users", "users/#", "windows")}
+    assert {"/admin", "/jobs/#"} | parts <= seen
     assert heard == []
+
+
+def test_a_megabyte_of_markdown_is_shown_in_part_and_whole_as_a_download(page: Page, stack: Stack) -> None:
+    text = "\n\n".join([MARKDOWN] * (1_000_000 // len(MARKDOWN) + 1))
+    run_one(page, stack, "completed", kind="other_text", text=text)
+    expect(page.locator(".result h1").first).to_be_visible()
+    assert len(page.content()) < 500_000
+    assert page.request.get(f"{urlsplit(page.url).path}/result").text() == text

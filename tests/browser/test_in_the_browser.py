@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from devstack.stack import Stack
+from tests.browser.conftest import sign_in_as_admin
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.browser
@@ -137,9 +138,16 @@ def visit_everything(page: Page, look: Callable[[str], None]) -> None:
     page.wait_for_url(re.compile(r"/submissions/\d+$"))
     look("submission")
     rows = "/jobs/new?profile=text_classification&rows=1"
-    for path in ("/jobs", "/jobs/new", rows, "/submissions", "/nothing-here"):
+    for path in ("/jobs", "/jobs/new", rows, "/submissions", "/documents", "/webhooks", "/account", "/nothing-here"):
         page.goto(path)
         look(path)
+
+
+ADMIN_PAGES = (
+    *("/admin", "/admin/queues", "/admin/windows", "/admin/windows/1", "/admin/failures", "/admin/health"),
+    "/admin/latency",
+    *("/admin/users", "/admin/audit", "/admin/budgets", "/admin/costs", "/admin/benchmarks", "/admin/simulate"),
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -156,8 +164,7 @@ def test_every_page_is_accessible_and_fits(page: Page, admin: Page, scheme: str,
         assert overflow <= 0, f"{name} is {overflow} px too wide"
 
     visit_everything(page, look)
-    parts = ("queues", "windows", "failures", "health", "latency", "budgets", "costs", "benchmarks", "simulate")
-    for path in ("/admin", *(f"/admin/{part}" for part in parts)):
+    for path in ADMIN_PAGES:
         admin.goto(path)
         expect(admin.locator(".chart:not(:has(canvas, .chart-note))")).to_have_count(0)  # all are drawn
         look(path, admin)
@@ -178,4 +185,19 @@ def test_everything_works_without_javascript(browser: Browser, stack: Stack) -> 
             break
         page.wait_for_timeout(100)
     expect(page.locator(".result")).to_be_visible()
+    for path in ("/jobs", "/jobs/new", "/submissions", "/documents", "/webhooks", "/account"):
+        page.goto(path)
+        nothing_needs_a_script(page)
+    sign_in_as_admin(page, stack)
+    for path in ADMIN_PAGES:
+        page.goto(path)
+        nothing_needs_a_script(page)
     context.close()
+
+
+def nothing_needs_a_script(page: Page) -> None:
+    """Every button that is seen sends a form, or opens what the browser opens by itself."""
+    idle = page.evaluate("""[...document.querySelectorAll('button, [role=button], a:not([href])')]
+        .filter((one) => one.checkVisibility() && !(one.form && one.type === 'submit') && !one.popoverTargetElement)
+        .map((one) => one.outerHTML)""")
+    assert idle == [], page.url
