@@ -271,3 +271,12 @@ def test_what_happens_again_and_again_is_told_once(
     page = alice.get(f"/jobs/{items_of(session, window)[0].job_id}").text
     assert page.count("the provider refused the batch for now") == 1
     assert "for now, 40 times</p>" in page
+
+
+def test_a_job_and_its_repeat_name_each_other(alice: FlaskClient, session: Session, parts: Parts, user: User) -> None:
+    job = make_job(session, parts, user)
+    alice.post(f"/jobs/{job.id}/cancel")
+    [again] = jobs.retry_jobs(session, [job.id], actor=f"user:{user.id}").new_ids
+    session.commit()
+    assert f'<dt>Repeated by</dt><dd><a href="/jobs/{again}">job {again}</a></dd>' in alice.get(f"/jobs/{job.id}").text
+    assert f'It repeats <a href="/jobs/{job.id}">job {job.id}</a>.' in alice.get(f"/jobs/{again}").text
