@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from tests.crowd import crowd
 from tests.factories import PASSWORD, make_jobs, make_submission, make_user
 from webapp.domain.errors import InvalidInput
 from webapp.domain.states import JobStatus
@@ -114,6 +115,22 @@ def test_run_again_makes_new_jobs_once_and_keeps_them_together(
     assert browser.post("/jobs/selection", data=form).location == "/jobs"
     assert "5 left as they are: 3 not ended, 2 repeated already." in browser.get("/jobs").text
     assert session.scalar(select(func.count()).select_from(Job)) == 5
+
+
+def test_two_who_press_at_once_make_one_new_job_of_each(session: Session, parts: Parts, alice: User) -> None:
+    ids = make_jobs(session, parts, alice, 2)
+    finish(session, ids)
+
+    def press(own: Session) -> selections.Done:
+        return selections.retry_selected(own, Wanted(user_id=1), user=own.get_one(User, 1))
+
+    with crowd(session) as others:
+        session.execute(select(Job.id).where(Job.id == ids[0]).with_for_update())
+        two = [others.start(press), others.start(press)]
+        others.wait_until_blocked(2)
+        session.rollback()
+    assert sorted(one.result().count for one in two) == [0, 2]
+    assert session.scalar(select(func.count()).where(Job.retry_of.is_not(None))) == 2
 
 
 def test_a_job_that_runs_again_alone_makes_no_submission(session: Session, parts: Parts, alice: User) -> None:

@@ -33,7 +33,7 @@ def index() -> ResponseReturnValue:
     return reply(
         "jobs/index.html", "jobs/_history.html", found=found, asked=asked, words=asked.words,
         tally=history.tally(db.session(), asked.wanted), show_user=asked.wanted.user_id != current_user.id,
-        poll_seconds=_poll_seconds(found.jobs), here=request.full_path, **_choices(asked),
+        poll_seconds=_poll_seconds(found.jobs), here=request.full_path.rstrip("?"), **_choices(asked),
     )  # fmt: skip
 
 
