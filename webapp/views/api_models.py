@@ -26,7 +26,8 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31)), BeforeValidator(_is_written_out)]
 Usd = Annotated[str, Field(description="US dollars, as a decimal number", examples=["0.00125"])]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-ProfileId = Annotated[str, Field(description="the id of a profile")]
+# A limit also makes pydantic look whether it is text: half a surrogate pair is not.
+ProfileId = Annotated[str, Field(max_length=200, description="the id of a profile")]
 
 
 class Message(BaseModel):
