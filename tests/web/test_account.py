@@ -29,7 +29,11 @@ def test_a_token_is_shown_once_and_stored_hashed(alice: FlaskClient, session: Se
     page = alice.post("/account/tokens", data=NIGHTLY)
     token = re.search(r"sluice_[\w-]{40,}", page.text)
     assert token
-    assert (page.status_code, token[0] in alice.get("/account").text) == (201, False)
+    assert (page.status_code, page.headers["Cache-Control"], token[0] in alice.get("/account").text) == (
+        201,
+        "no-store",
+        False,
+    )
     assert token[0] not in session.scalars(select(ApiToken.token_hash)).one()
     assert alice.get("/api/v1/jobs/1", headers={"Authorization": f"Bearer {token[0]}"}).status_code == 404
 

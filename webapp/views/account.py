@@ -42,7 +42,7 @@ def create_token() -> ResponseReturnValue:
         )  # fmt: skip
     except InvalidInput as error:
         return _page(given=form, errors=error.errors), 422
-    return _page(token), 201
+    return _page(token), 201, {"Cache-Control": "no-store"}
 
 
 @bp.post("/tokens/<int:token_id>/revoke")
