@@ -103,7 +103,10 @@ class Client:
     # Documents
 
     def upload(self, files: Sequence[Path | str], *, as_file: bool = False, key: str | None = None) -> list[Json]:
-        """The documents, in the order of the PDFs, at most 20 in a call; all or none. `as_file`: send the file itself, not its text."""
+        """The documents, in the order of the PDFs (at most 20); all or none.
+
+        `as_file`: send the file itself, not its text.
+        """
         form = form_of([Path(file) for file in files], {"asFile": "true"} if as_file else {})
         made = self._json(Request("POST", "/documents", {}, {KEY: key or _new_key()}, form))
         return list(made["documents"])
