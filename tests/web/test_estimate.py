@@ -205,9 +205,12 @@ def test_a_budget_that_is_removed_meanwhile_breaks_no_page(
     assert (answer.status_code, "$1.00 of $1.00 left" in answer.text) == (200, True)
 
 
-def test_a_page_that_polls_does_not_read_the_request(alice: FlaskClient, session: Session, parts: Parts) -> None:
+def test_the_page_of_a_job_does_not_read_the_request_and_its_poll_nothing_of_it(
+    alice: FlaskClient, session: Session, parts: Parts
+) -> None:
     job_id = make_job(session, parts, session.get_one(User, 1)).id
     seen: list[str] = []
+    poll: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
@@ -215,9 +218,12 @@ def test_a_page_that_polls_does_not_read_the_request(alice: FlaskClient, session
     event.listen(Engine, "before_cursor_execute", note)
     try:
         assert alice.get(f"/jobs/{job_id}/status").status_code == 200
+        poll += seen
+        assert alice.get(f"/jobs/{job_id}").status_code == 200
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-    assert any("FROM job_requests" in statement for statement in seen)
+    assert not any("job_requests" in statement for statement in poll)
+    assert any("job_requests" in statement for statement in seen)
     assert not any("job_requests.body," in statement for statement in seen)
 
 
