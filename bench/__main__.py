@@ -28,7 +28,12 @@ from webapp.parts import build_parts
 
 ON_THE_BOOKS = 1_000_000
 # No limits on how often somebody may ask: here one person asks for all.
-SETTINGS = {"MAX_BATCH_SIZE": "50000", "API_CALLS_PER_MINUTE": "0", "UPLOADS_PER_MINUTE": "0", "SIGN_INS_PER_MINUTE": "0"}
+SETTINGS = {
+    "MAX_BATCH_SIZE": "50000",
+    "API_CALLS_PER_MINUTE": "0",
+    "UPLOADS_PER_MINUTE": "0",
+    "SIGN_INS_PER_MINUTE": "0",
+}
 
 
 def rows_of(bench: Bench, scale: float) -> Iterator[tuple[str, Callable[[], Row]]]:
