@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -21,9 +22,10 @@ from typing import Any
 import httpx2
 from flask import Flask
 from pypdf import PdfReader, PdfWriter
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
+from bench import books
 from bench.batch_rows import Bench
 from bench.measure import Row
 from devstack.errors import StackError
@@ -58,13 +60,27 @@ end
 
 
 @dataclass(frozen=True)
+class Jobs:
+    """Ids of one person's jobs: every `step`-th from the first on."""
+
+    first: int = 0
+    count: int = 1
+    step: int = 1
+
+    @property
+    def middle(self) -> int:
+        return self.first + self.step * (self.count // 2)
+
+
+@dataclass(frozen=True)
 class Call:
-    """One request, again and again. `{job}` in the path becomes the number of one of the reader's jobs."""
+    """One request, again and again. `{job}` in the path becomes one of these jobs."""
 
     url: str
     headers: Mapping[str, str]
     body: str | None = None
     connections: int = 1
+    jobs: Jobs = Jobs()
 
 
 @dataclass(frozen=True)
@@ -86,12 +102,19 @@ class Servers:
                 " WHERE email = :reader"), {"admin": ADMIN, "reader": READER})  # fmt: skip
             session.execute(text("UPDATE users SET role = 'admin' WHERE email = :admin"), {"admin": ADMIN})
             session.commit()
-            self.reader_id, *own = session.execute(text(
-                "SELECT user_id, min(id), count(*), (max(id) - min(id)) / greatest(1, count(*) - 1) FROM jobs"
-                " WHERE user_id = (SELECT id FROM users WHERE email = :reader) AND finished_at IS NOT NULL"
-                " GROUP BY user_id"), {"reader": READER}).one()  # fmt: skip
-            self.first_job, self.jobs, self.step = map(int, own)
-            self.token = accounts.create_token(session, session.get_one(User, self.reader_id), "bench")
+            reader = session.scalars(select(User).where(User.email == READER)).one()
+            self.reader_id = reader.id
+            self.token = accounts.create_token(session, reader, "bench")
+        self.finished = self.jobs_of_reader("finished_at IS NOT NULL")
+
+    def jobs_of_reader(self, condition: str) -> Jobs:
+        """Those of the books that meet this: the reader has every hundredth."""
+        counted = "min(id), count(*), (max(id) - min(id)) / greatest(1, count(*) - 1)"
+        with self.bench.engine.connect() as connection:
+            found = connection.execute(text(
+                f"SELECT {counted} FROM jobs WHERE user_id = :reader AND {condition}"), {"reader": self.reader_id},
+            ).one()  # fmt: skip
+        return Jobs(*map(int, found))
 
     def sign_in(self, email: str) -> dict[str, str]:
         """The headers of a browser in which this person has signed in."""
@@ -113,8 +136,8 @@ class Servers:
         path = call.url.removeprefix(self.stack.web_url).removeprefix(self.bare_url)
         script.write_text(SCRIPT % {
             "method": '"POST"' if call.body else '"GET"', "body": json.dumps(call.body) if call.body else "nil",
-            "headers": f"{{{headers}}}", "path": json.dumps(path), "first": self.first_job, "step": self.step,
-            "last": self.jobs - 1,
+            "headers": f"{{{headers}}}", "path": json.dumps(path), "first": call.jobs.first, "step": call.jobs.step,
+            "last": call.jobs.count - 1,
         })  # fmt: skip
         for seconds in (1, SECONDS):
             said = subprocess.run(
@@ -162,9 +185,17 @@ def api_enqueue(http: Servers, amount: int = 1_000) -> Row:
 
 
 def status_poll(http: Servers, amount: int = 1_000) -> Row:
-    who = http.sign_in(READER)
-    ours = Call(f"{http.stack.web_url}/jobs/{{job}}/status", who | {"HX-Request": "true"}, None, 16)
-    bare = Call(f"{http.bare_url}/jobs/{http.reader_id}/{{job}}", {}, None, 16)
+    """As the pages of jobs that wait in a queue poll: mostly there is nothing new."""
+    bench, who = http.bench, http.sign_in(READER)
+    queue = bench.queue("poll")
+    bench.fill(books.queued_jobs, queue, 10_000, 300)
+    waiting = http.jobs_of_reader(f"queue_id = {queue}")
+    page = httpx2.get(f"{http.stack.web_url}/jobs/{waiting.first}", headers=who).raise_for_status().text
+    found = re.search(r'hx-get="/jobs/\d+/status\?([^"]+)"', page)
+    assert found
+    path = f"/jobs/{{job}}/status?{html.unescape(found[1])}"
+    ours = Call(f"{http.stack.web_url}{path}", who | {"HX-Request": "true"}, None, 16, waiting)
+    bare = Call(f"{http.bare_url}/jobs/{http.reader_id}/{{job}}", {}, None, 16, waiting)
     return _in_turns(http, "job status poll, 16 connections", "bare Flask, one SELECT", 0.4, amount, ours, bare)
 
 
@@ -186,8 +217,10 @@ def _in_turns(
 PAGES = {
     "history": (READER, "/jobs"),
     "a page of the history far back": (READER, "/jobs?before={middle}"),
+    "a job": (READER, "/jobs/{middle}"),
     "admin": (ADMIN, "/admin"),
-    "admin: a window": (ADMIN, "/admin/windows/1"),
+    "windows": (ADMIN, "/admin/windows"),
+    "a window": (ADMIN, "/admin/windows/1"),
     "costs": (ADMIN, "/admin/costs"),
 }  # fmt: skip
 
@@ -195,7 +228,7 @@ PAGES = {
 def page(http: Servers, name: str, amount: int = 100) -> Row:
     """One page, asked by one connection. Its floor: the same statements, asked of PostgreSQL and nothing else."""
     email, path = PAGES[name]
-    path = path.format(middle=http.first_job + http.step * (http.jobs // 2))
+    path = path.format(middle=http.finished.middle)
     headers, notes = http.sign_in(email), dict[str, Any]()
     asked = statements(http, path, headers)
 

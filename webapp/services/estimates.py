@@ -147,7 +147,7 @@ def quoted_chunks(
 def recent_calibration(session: Session, profiles: Profiles, profile_id: str) -> Calibration:
     """`calibrate` of a moment ago, once there are answers enough: the next few change little."""
     return profiles.kept(
-        profile_id, CALIBRATED_EVERY, lambda: calibrate(session, profile_id),
+        f"calibration:{profile_id}", CALIBRATED_EVERY, lambda: calibrate(session, profile_id),
         lasts=lambda found: found.answers >= ENOUGH_ANSWERS,
     )  # fmt: skip
 

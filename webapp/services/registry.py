@@ -45,17 +45,19 @@ class Profiles:
             raise PlannedProfile(f"“{profile.name}” is planned: it can be looked at, but not run yet.")
         return profile
 
-    def kept(self, profile_id: str, seconds: float, make: Callable[[], T], lasts: Callable[[T], bool]) -> T:
-        """What `make` found out about a profile, in this process and not longer than so many seconds ago.
+    def kept(
+        self, key: str, seconds: float, make: Callable[[], T], lasts: Callable[[T], bool] = lambda _: True
+    ) -> T:  # fmt: skip
+        """What `make` found out in this process, not longer than so many seconds ago: many ask, and it changes little.
 
-        It is kept if `lasts` says so of it.
+        It is kept if `lasts` says so of it. There is a key for each profile and for each queue.
         """
-        at, value = self._kept.get(profile_id, (-inf, None))
+        at, value = self._kept.get(key, (-inf, None))
         if time.monotonic() - at <= seconds:
             return cast(T, value)
         found = make()
         if lasts(found):
-            self._kept[profile_id] = (time.monotonic(), found)
+            self._kept[key] = (time.monotonic(), found)
         return found
 
     def live(self, session: Session, profile_id: str) -> Profile:

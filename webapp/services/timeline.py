@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from webapp.models import BatchItem, JobEvent, WindowEvent
+from webapp.domain.errors import NotFound
+from webapp.models import BatchItem, Job, JobEvent, WindowEvent
+from webapp.services.clock import NOW
 
 WINDOW_WORDS = {
     "opened": "claimed into window {window}",
@@ -59,17 +61,27 @@ def timeline_of(session: Session, job_id: int) -> list[Entry]:
     return entries
 
 
-def length(session: Session, job_id: int) -> int:
-    """How many events `timeline_of` tells: a page that has told as many has nothing new to show."""
-    own = select(func.count()).where(JobEvent.job_id == job_id).scalar_subquery()
+def look(session: Session, job_id: int, *, user_id: int | None) -> tuple[Job, int, datetime]:
+    """For a page that polls, in one query: a job, how many events `timeline_of` tells of it, and the moment.
+
+    A page that has told as many events has nothing new to tell. `user_id` None means any user's. Raises NotFound.
+    """
+    own = select(func.count()).where(JobEvent.job_id == Job.id).scalar_subquery()
     ridden = (
         select(func.count())
         .select_from(WindowEvent)
         .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
-        .where(BatchItem.job_id == job_id)
+        .where(BatchItem.job_id == Job.id)
         .scalar_subquery()
     )
-    return session.execute(select(own + ridden)).scalar_one()
+    statement = select(Job, own + ridden, NOW).where(Job.id == job_id)
+    if user_id is not None:
+        statement = statement.where(Job.user_id == user_id)
+    found = session.execute(statement).one_or_none()
+    if found is None:
+        raise NotFound
+    job, events, now = found
+    return job, events, now
 
 
 def _window_words(event: WindowEvent) -> str:

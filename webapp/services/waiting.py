@@ -24,14 +24,23 @@ class Waiting:
     queue: QueueState | None  # of a job that is queued
 
 
-def why_waiting(session: Session, settings: Settings, profiles: Profiles, job: Job) -> Waiting | None:
-    """Why it waits; None for a job that has ended."""
+def why_waiting(
+    session: Session, settings: Settings, profiles: Profiles, job: Job, now: datetime | None = None, *,
+    queue_age: float = 0,
+) -> Waiting | None:  # fmt: skip
+    """Why it waits; None for a job that has ended. `now` if the moment is known already; what its queue holds may be
+    `queue_age` seconds old.
+    """
     if job.status in TERMINAL_JOBS:
         return None
     queue = window = None
-    now = clock(session)
+    now = now or clock(session)
     if job.status is JobStatus.QUEUED:
-        queue = queue_state(session, settings, profiles, session.get_one(Queue, job.queue_id), now)
+
+        def look() -> QueueState:
+            return queue_state(session, settings, profiles, session.get_one(Queue, job.queue_id), now)
+
+        queue = profiles.kept(f"queue:{job.queue_id}", queue_age, look) if queue_age else look()
     elif job.queue_id:
         window = session.scalars(
             select(BatchWindow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -30,21 +31,24 @@ bp.before_request(access.require_sign_in)
 POLL_SECONDS = {ExecutionMode.SYNC: (1, 5), ExecutionMode.BATCH: (5, 15)}  # at first, and later
 RAW_PART = 64_000  # characters
 BACK_OFF_AFTER = timedelta(minutes=2)
+POLLED_QUEUE_AGE = 1.0  # seconds: a hundred pages that wait for one queue look at it together
 
 
 @bp.get("/<int:job_id>")
 def detail(job_id: int) -> ResponseReturnValue:
-    job = access.job_or_404(job_id, current_user)
-    return render_template("jobs/detail.html", **_status_context(job), **_body_context(job))
+    context = _status_context(job_id)
+    return render_template("jobs/detail.html", **context, **_body_context(context["job"]))
 
 
 @bp.get("/<int:job_id>/status")
 def status_fragment(job_id: int) -> ResponseReturnValue:
-    """What a page polls: the small status card, or all of the job when something has happened since `seen`."""
-    job = access.job_or_404(job_id, current_user)
-    context = _status_context(job)
+    """What a page polls: all of the job when something has happened since `seen`, the small status card when it waits
+    for something else than it says, and mostly nothing (204, which htmx leaves alone and asks again)."""
+    context = _status_context(job_id, queue_age=POLLED_QUEUE_AGE if is_htmx() else 0)
     if is_htmx() and request.args.get("seen") != context["seen"]:
-        return reply_elsewhere("jobs/_body.html", f"#job-{job_id}", **context, **_body_context(job))
+        return reply_elsewhere("jobs/_body.html", f"#job-{job_id}", **context, **_body_context(context["job"]))
+    if is_htmx() and request.args.get("said") == context["said"]:
+        return "", 204
     return render_template("jobs/_status.html", **context)
 
 
@@ -85,14 +89,16 @@ def cancel(job_id: int) -> ResponseReturnValue:
     return go_to(url_for("jobs.detail", job_id=job_id))
 
 
-def _status_context(job: Job) -> dict[str, Any]:
-    """What the status card shows. A poll asks for it once a second: four small queries."""
-    session = db.session()
-    now = clock(session)
+def _status_context(job_id: int, *, queue_age: float = 0) -> dict[str, Any]:
+    """What the status card shows; `seen` and `said` tell by what happened and by what it waits for. Raises NotFound."""
+    session, own = db.session(), parts()
+    job, events, now = timeline.look(session, job_id, user_id=None if current_user.is_admin else current_user.id)
+    waits = waiting.why_waiting(session, own.settings, own.profiles, job, now, queue_age=queue_age)
+    poll_seconds = _poll_seconds(job, now)
+    said = f"{waits} {poll_seconds}".encode()
     return {
-        "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": _poll_seconds(job, now),
-        "seen": f"{job.status}-{job.attempt}-{timeline.length(session, job.id)}",
-        "waiting": waiting.why_waiting(session, parts().settings, parts().profiles, job),
+        "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": poll_seconds, "waiting": waits,
+        "seen": f"{job.status}-{job.attempt}-{events}", "said": f"{crc32(said):x}",
     }  # fmt: skip
 
 
