@@ -19,8 +19,8 @@ from webapp.domain.states import JobStatus
 from webapp.models import BatchWindow, ExecutionFailure, Heartbeat, Job, JobAnswer, JobResult, User
 from webapp.models.operation import BEAT_ROW
 from webapp.parts import Parts
-from webapp.services import batches, failure_reports, health, latency, overview
-from webapp.services.clock import clock
+from webapp.services import batches, failure_reports, health, latency, overview, webhooks
+from webapp.services.clock import clock, move_clock
 
 HOSTILE = "<img/src=x/onerror=alert(1)>"
 DAY = timedelta(days=1)
@@ -141,6 +141,15 @@ def test_health_tells_of_the_provider_and_of_windows(
     assert window.id == 1
     assert "it refused the key (1)" in page
     assert "1 of the unfinished ones ran into a problem" in page
+
+
+def test_health_tells_of_webhooks_that_are_not_told(admin: FlaskClient, session: Session, parts: Parts) -> None:
+    assert "No message waits for the next try." in admin.get("/admin/health").text
+    owner = make_user(session, "owner@example.org")
+    webhook, _ = webhooks.create_webhook(session, parts.settings, owner, "https://example.org/hook")
+    webhooks.send_test(session, webhook)
+    move_clock(session, ahead=timedelta(minutes=15))
+    assert "1 message waits, one of them for 15 minutes longer" in admin.get("/admin/health").text
 
 
 def test_what_the_health_page_names_is_in_the_runbook() -> None:

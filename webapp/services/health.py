@@ -24,6 +24,7 @@ from webapp.services.shutdowns import Shutdown
 
 N8N_CHECK_SECONDS = 10.0
 MOST_FAILURES = 1_000
+OVERDUE_SECONDS = 600.0  # a message to a webhook
 State = Literal["ok", "late", "bad"]  # the tones of the pages
 Heading = Literal[
     "",
@@ -67,6 +68,7 @@ def checks(
         _provider(session),
         _windows(session),
         _queues(queues),
+        _webhooks(session),
         _models(shutdowns),
     ]
 
@@ -165,6 +167,16 @@ def _queues(queues: Sequence[QueueView]) -> Check:
         return Check("Queues", "ok", "None is held or paused.")
     todo = "Resume what was held when its cause is mended." if held else "Wait, or raise the limit at the provider."
     return Check("Queues", "late", f"{'; '.join(said)}.".capitalize(), todo, "queue-age")
+
+
+def _webhooks(session: Session) -> Check:
+    waiting, overdue = vitals.webhook_figures(session)
+    messages = {0: "No message waits", 1: "1 message waits"}.get(waiting, f"{waiting:,} messages wait")
+    if overdue < OVERDUE_SECONDS:
+        return Check("Webhooks", "ok", f"{messages} for the next try.")
+    todo = "The heartbeat sends them: if it beats, its log says what keeps it, or one address is slow and has many."
+    said = f"{messages}, one of them for {overdue / 60:.0f} minutes longer than it should."
+    return Check("Webhooks", "late", said, todo, "heartbeat")
 
 
 def _models(shutdowns: Sequence[Shutdown]) -> Check:
