@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -40,6 +41,12 @@ def make_jobs(session: Session, parts: Parts, user: User, count: int, **values: 
         session, parts.settings, parts.profiles, parts.prices, user=user, profile_id="pdf_summary",
         runs=[{"document": document.id, **values}] * count,
     )  # fmt: skip
+
+
+def sign_in(client: FlaskClient, email: str = "alice@example.org") -> FlaskClient:
+    """A browser in which this person has signed in."""
+    client.post("/login", data={"email": email, "password": PASSWORD})
+    return client
 
 
 def make_job(session: Session, parts: Parts, user: User, **values: Any) -> Job:

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from tests.factories import PASSWORD, items_of, make_job, make_submitted_window, make_user, make_window, response
+from tests.factories import items_of, make_job, make_submitted_window, make_user, make_window, response, sign_in
 from webapp.domain.answers import read_answer
 from webapp.models import AuditEvent, Document, Job, JobResult, User
 from webapp.parts import Parts
@@ -29,11 +29,6 @@ BLOCK = "Some **bold** words and `code` with a [link](https://example.org/x).\n\
 @pytest.fixture
 def user(session: Session) -> User:
     return make_user(session)
-
-
-def sign_in(client: FlaskClient, email: str = "alice@example.org") -> FlaskClient:
-    client.post("/login", data={"email": email, "password": PASSWORD})
-    return client
 
 
 @pytest.fixture

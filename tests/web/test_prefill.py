@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_document, make_job, make_submission, make_user
+from tests.factories import make_document, make_job, make_submission, make_user, sign_in
 from tests.fakes import FakeProviderFiles
 from webapp.config import ROOT
 from webapp.domain.profiles import parse_profile
@@ -28,11 +28,6 @@ from webapp.services.registry import Profiles
 @pytest.fixture
 def user(session: Session) -> User:
     return make_user(session)
-
-
-def sign_in(client: FlaskClient, email: str = "alice@example.org") -> FlaskClient:
-    client.post("/login", data={"email": email, "password": PASSWORD})
-    return client
 
 
 @pytest.fixture
