@@ -7,18 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from webapp.domain.answers import read_answer
 from webapp.domain.windows import Step
-from webapp.models import BatchItem, BatchWindow, Document, Job, Queue, Submission, User
+from webapp.models import Base, BatchItem, BatchWindow, Document, Job, Queue, Submission, User
 from webapp.parts import Parts
 from webapp.services import accounts, batch_files, batches, benchmarks, jobs, submissions, windows
 from webapp.services.benchmark_plans import Wish
 
 PASSWORD = "correct horse battery"
 TEXT = "Sluices let water through. A gate is opened when enough has been collected."
+
+
+def empty_tables(session: Session, parts: Parts) -> None:
+    """As before the first start: nothing is stored, and the process knows nothing by heart. Commits."""
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    session.commit()
+    parts.profiles._kept.clear()
 
 
 def make_user(session: Session, email: str = "alice@example.org", role: str = "user") -> User:

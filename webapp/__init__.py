@@ -12,7 +12,7 @@ from typing import Any, Literal
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from webapp import cli, logs, views
+from webapp import cli, connections, logs, views
 from webapp.config import InvalidSettings, Settings
 from webapp.extensions import csrf, db, htmx, login_manager, migrate
 from webapp.parts import Parts, build_parts
@@ -43,6 +43,7 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
     )
     with app.app_context():
         logs.hide_rows(db.engine)
+        connections.check_before_use(db.engine)
     if settings.applicationinsights_connection_string:
         _trace(app, listener, settings)  # before the rest: what that refuses is traced, too
     if listener == "web":
@@ -65,7 +66,7 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
         "SECRET_KEY_FALLBACKS": [old.get_secret_value() for old in [settings.secret_key_previous] if old],
         "SQLALCHEMY_DATABASE_URI": settings.database_url.get_secret_value(),
         "SQLALCHEMY_ENGINE_OPTIONS": {
-            "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5, "pool_pre_ping": True,
+            "pool_size": settings.database_pool_size, "max_overflow": 2, "pool_timeout": 5,
             "hide_parameters": True,  # they are documents and addresses of people: an error must not log them
             "connect_args": {"options": TEST_CLOCK_OPTION} if settings.test_clock else {},
         },

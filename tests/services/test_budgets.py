@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from tests.factories import (
+    empty_tables,
     end_batch,
     items_of,
     make_document,
@@ -29,7 +30,7 @@ from tests.factories import (
 from webapp.domain.answers import read_answer, transport_error
 from webapp.domain.errors import InvalidInput, OverBudget
 from webapp.domain.pricing import PriceList
-from webapp.models import AuditEvent, Base, Budget, Job, JobRequest, User
+from webapp.models import AuditEvent, Budget, Job, JobRequest, User
 from webapp.parts import Parts
 from webapp.services import batch_ingest, budgets, control, costs, jobs
 from webapp.services.clock import clock, move_clock
@@ -329,10 +330,8 @@ def test_whatever_happens_no_more_is_admitted_than_fits(
     tables: Engine, parts: Parts, steps: list[tuple[str, int]], room: int
 ) -> None:
     """Spent, reserved and left always add up, and a submit is admitted exactly when its ceiling fits."""
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    with tables.begin() as connection:
-        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
     with Session(tables) as session:
+        empty_tables(session, parts)
         user = make_user(session)
         document_id = make_document(session, user).id
         price = ceiling_of(session, make_jobs_then_cancel(session, parts, user))

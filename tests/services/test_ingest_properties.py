@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from tests.factories import end_batch, items_of, make_submitted_window, make_user, output_line, response
+from tests.factories import empty_tables, end_batch, items_of, make_submitted_window, make_user, output_line, response
 from webapp.domain.answers import read_answer
 from webapp.domain.batch_lines import read_line
 from webapp.domain.errors import StaleLease
 from webapp.domain.states import TERMINAL_JOBS, JobStatus
-from webapp.models import Base, BatchItem, BatchWindow, Job, JobEvent, JobResult, LedgerEntry, Queue
+from webapp.models import BatchItem, BatchWindow, Job, JobEvent, JobResult, LedgerEntry, Queue
 from webapp.parts import Parts
 from webapp.services import batch_ingest, doctor, lifecycle
 from webapp.services.clock import clock
@@ -151,16 +151,13 @@ class World:
 
     session: Session
     parts: Parts
-    engine: Engine
     monkeypatch: pytest.MonkeyPatch
     elsewhere: int = 0  # the window
 
     def make(self) -> None:
         self.session.rollback()
         self.session.expunge_all()
-        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        with self.engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        empty_tables(self.session, self.parts)
         self.user = make_user(self.session)
         self.elsewhere = self.submitted(1).id
         self.session.execute(update(BatchWindow).values(due_at=clock(self.session) + timedelta(hours=9)))
@@ -175,9 +172,9 @@ class World:
 
 @pytest.fixture
 def world(
-    session: Session, parts: Parts, tables: Engine, monkeypatch: pytest.MonkeyPatch
+    session: Session, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:  # fmt: skip
-    world = World(session, parts, tables, monkeypatch)
+    world = World(session, parts, monkeypatch)
     world.make()
     yield world
     session.rollback()

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.factories import (
     TEXT,
+    empty_tables,
     make_document,
     make_jobs,
     make_user,
@@ -26,7 +27,7 @@ from tests.factories import (
 from webapp.domain.errors import InsufficientJobs
 from webapp.domain.simulation import Policy, Simulation, Turnaround, simulate
 from webapp.domain.states import BatchStrategy, ItemOutcome, JobStatus, WindowStatus
-from webapp.models import Base, BatchItem, BatchWindow, Job, JobEvent, JobRequest
+from webapp.models import BatchItem, BatchWindow, Job, JobEvent, JobRequest
 from webapp.parts import Parts
 from webapp.services import batches, deadlines, lifecycle, simulation, windows
 from webapp.services.clock import clock, move_clock
@@ -69,8 +70,7 @@ class RealRun:
 
     def __init__(self, session: Session, parts: Parts, scenario: Scenario) -> None:
         self.session, self.scenario = session, scenario
-        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        empty_tables(session, parts)
         self.user = make_user(session)
         make_jobs(session, parts, self.user, 1)  # a sync job, which is none of the simulation's business
         self.parts = scenario.parts(parts, session.scalars(select(JobRequest.most_input_tokens)).one())

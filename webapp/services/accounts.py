@@ -7,11 +7,11 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import BigInteger, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -111,13 +111,17 @@ def find_admin(session: Session, email: str | None) -> User:
     return found[0]
 
 
+_SESSION_USER = select(User).where(
+    User.id == bindparam("user_id"), User.session_epoch == bindparam("epoch", type_=BigInteger)
+)
+
+
 def load_session_user(session: Session, session_id: str) -> User | None:
     """The user that a session cookie names (`<id>.<epoch>`), unless the epoch has moved on."""
     user_id, _, epoch = session_id.partition(".")
     if not (user_id.isdecimal() and epoch.isdecimal() and len(user_id) < 19):
         return None
-    user = session.get(User, int(user_id))
-    return user if user and user.session_epoch == int(epoch) else None
+    return session.scalars(_SESSION_USER, {"user_id": int(user_id), "epoch": int(epoch)}).one_or_none()
 
 
 def create_token(
@@ -168,6 +172,15 @@ class Bearer:
     user: User
     token_id: int
     scopes: frozenset[str]
+    now: datetime  # when it called
+
+
+# Made once: each call asks this.
+_BEARER = (
+    select(User, ApiToken.id, ApiToken.scopes, ApiToken.expires_at, ApiToken.last_used_at, NOW)
+    .join(ApiToken, User.id == ApiToken.user_id)
+    .where(ApiToken.token_hash == bindparam("digest"), ApiToken.revoked_at.is_(None), User.is_enabled)
+)
 
 
 def find_bearer(session: Session, token: str) -> Bearer | None:
@@ -175,21 +188,17 @@ def find_bearer(session: Session, token: str) -> Bearer | None:
 
     Notes its use, to the minute, and commits that.
     """
-    found = session.execute(
-        select(ApiToken, User, NOW)
-        .join(User, User.id == ApiToken.user_id)
-        .where(ApiToken.token_hash == _digest(token), ApiToken.revoked_at.is_(None), User.is_enabled)
-    ).one_or_none()
+    found = session.execute(_BEARER, {"digest": _digest(token)}).one_or_none()
     if found is None:
         return None
-    own, user, now = found
-    if own.expires_at is not None and own.expires_at <= now:
+    user, token_id, scopes, expires_at, last_used_at, now = found
+    if expires_at is not None and expires_at <= now:
         return None
-    bearer = Bearer(user, own.id, frozenset(own.scopes))
-    if own.last_used_at is None or own.last_used_at < now - USE_NOTED_EVERY:
+    bearer = Bearer(user, token_id, frozenset(scopes), now)
+    if last_used_at is None or last_used_at < now - USE_NOTED_EVERY:
         unseen = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < now - USE_NOTED_EVERY)
         session.execute(
-            update(ApiToken).where(ApiToken.id == own.id, unseen).values(last_used_at=now)
+            update(ApiToken).where(ApiToken.id == token_id, unseen).values(last_used_at=now)
             .execution_options(synchronize_session=False)
         )  # fmt: skip
         session.commit()

@@ -29,7 +29,7 @@ def copy_rows(session: Session, table: type[Base], columns: Sequence[str], rows:
 def _copy(session: Session, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(name), names)
-    with _cursor(session) as cursor, cursor.copy(statement) as copy:
+    with cursor_of(session) as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
 
@@ -39,11 +39,12 @@ def _insert_one(session: Session, name: str, columns: Sequence[str], row: Sequen
         return
     # Its id is given, as in a COPY: OVERRIDING lets it be.
     into, places = f"{name} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE", ", ".join(["%s"] * len(columns))
-    with _cursor(session) as cursor:
+    with cursor_of(session) as cursor:
         cursor.execute(f"INSERT INTO {into} VALUES ({places})", row)  # noqa: S608  (our own names)
 
 
-def _cursor(session: Session) -> Cursor[Any]:
+def cursor_of(session: Session) -> Cursor[Any]:
+    """psycopg's own cursor, in the session's transaction; a dict is JSON."""
     connection = cast(Connection[Any], session.connection().connection.driver_connection)
     cursor = connection.cursor()
     cursor.adapters.register_dumper(dict, JsonbDumper)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
-from sqlalchemy import and_, func, insert, or_, select
+from sqlalchemy import Select, and_, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -21,16 +22,13 @@ from webapp.gateways.storage import Storage
 from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
 from webapp.services import budgets, lifecycle
 from webapp.services.bulk import copy_rows
-from webapp.services.clock import NOW, clock
+from webapp.services.clock import clock
 from webapp.services.estimates import Quote, quoted_chunks, recent_calibration
-from webapp.services.registry import Profiles, store_version, version_of
+from webapp.services.registry import Profiles, stored_version
 from webapp.services.runs import Run
 
 PAGE_SIZE = 30
 CANCELLED_AT_ONCE = 5000
-NEW_REQUEST = ("job_id", "endpoint", "model", "body", "body_bytes", "file_pages", "most_input_tokens",
-               "max_output_tokens", "estimated_input_tokens", "estimated_output_tokens", "estimated_amount",
-               "ceiling")  # fmt: skip
 REPEATABLE = (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 
 
@@ -42,17 +40,39 @@ def create_jobs(
     """Store runs of a profile, all or none; returns the jobs' ids. Commits, and before that gives `then` the ids,
     for rows that must not be there without these jobs. Rolls back and raises what `store_jobs` raises.
     """
-    try:
+    with _all_or_none(session):
         job_ids = store_jobs(
             session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of
         )
         if then:
             then(job_ids)
+    return job_ids
+
+
+def create_job(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile_id: str, values: Mapping[str, Any], then: Callable[[int], None], now: datetime | None = None,
+) -> Job:  # fmt: skip
+    """Like `create_jobs`, for one run; returns the job as it was stored, apart from the session: to read it again
+    would take as long as to store it. `now` is the moment of this use case, if the caller knows it.
+    """
+    now = now or clock(session)
+    with _all_or_none(session):
+        [([job_id], [row])] = _stored_chunks(
+            session, settings, profiles, prices, user=user, profile_id=profile_id, runs=[values], now=now
+        )
+        then(job_id)
+    return Job(id=job_id, attempt=1, **row, **lifecycle.first_state(row["execution_mode"], now))
+
+
+@contextmanager
+def _all_or_none(session: Session) -> Iterator[None]:
+    try:
+        yield
     except SluiceError:
         session.rollback()  # a caller that catches the refusal and commits must not store half of it
         raise
     session.commit()
-    return job_ids
 
 
 def store_jobs(
@@ -66,22 +86,31 @@ def store_jobs(
     of them is in memory at a time. Does not commit; after an error the caller has to roll back.
     Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidRows with a message per run and field.
     """
+    stored = _stored_chunks(
+        session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of,
+        submission_id=submission_id, now=clock(session),
+    )  # fmt: skip
+    return [job_id for job_ids, _ in stored for job_id in job_ids]
+
+
+def _stored_chunks(
+    session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
+    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], now: datetime,
+    retry_of: int | None = None, submission_id: int | None = None,
+) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:  # fmt: skip
+    """Store runs, some at a time: their ids and rows. Before it ends, it looks whether all fit into the budgets."""
     profile = profiles.runnable(profile_id)
-    now, version_id = session.execute(select(NOW, version_of(profile))).one()
     calibration = recent_calibration(session, profiles, profile.id)
     constant = {
-        "user_id": user.id, "profile_id": profile.id,
-        "profile_version_id": version_id or store_version(session, profile), "retry_of": retry_of,
-        "submission_id": submission_id,
+        "user_id": user.id, "profile_id": profile.id, "profile_version_id": stored_version(session, profiles, profile),
+        "retry_of": retry_of, "submission_id": submission_id,
     }  # fmt: skip
-    queue_of = lru_cache(partial(_queue_id, session, profile.id))
-    job_ids: list[int] = []
+    queue_of = lru_cache(partial(_queue_id, session, profiles, profile.id))
     ceilings: list[Decimal | None] = []
     for chunk in quoted_chunks(session, settings, prices, profile, runs, user, calibration, now):
-        job_ids += _store(session, chunk, constant, queue_of, now)
+        yield _store(session, chunk, constant, queue_of, now)
         ceilings += [quoted.own.ceiling for _, quoted in chunk]
     budgets.reserve(session, [budgets.Wanted(user.id, profile.id, ceilings)], now)
-    return job_ids
 
 
 @dataclass(frozen=True)
@@ -219,9 +248,9 @@ def list_jobs(
 def _store(
     session: Session, chunk: Sequence[tuple[Run, Quote]], constant: Mapping[str, Any],
     queue_of: Callable[[str, str, BatchStrategy], int], now: datetime,
-) -> list[int]:  # fmt: skip
-    """The rows of these runs: jobs, events, requests, documents."""
-    rows = []
+) -> tuple[list[int], list[dict[str, Any]]]:  # fmt: skip
+    """Store what belongs to these runs: jobs, events, requests, documents. Returns the jobs' ids and rows."""
+    rows: list[dict[str, Any]] = []
     for run, _ in chunk:
         is_batch = run.mode is ExecutionMode.BATCH
         rows.append({
@@ -229,26 +258,31 @@ def _store(
             "batch_strategy": run.strategy if is_batch else None, "need_by": run.need_by,
             "queue_id": queue_of(run.endpoint, run.model, run.strategy) if is_batch else None,
         })  # fmt: skip
-    job_ids = lifecycle.insert_jobs(session, rows, now=now, actor=f"user:{constant['user_id']}")
-    copy_rows(session, JobRequest, NEW_REQUEST, (
-        (job_id, run.endpoint, run.model, run.body, run.size.body_bytes, run.size.file_pages,
-         run.size.most_input_tokens, run.size.max_output_tokens, quoted.estimate.input_tokens,
-         quoted.estimate.output_tokens, quoted.own.likely, quoted.own.ceiling)
-        for job_id, (run, quoted) in zip(job_ids, chunk, strict=True)
-    ))  # fmt: skip
+    requests = [
+        (run.endpoint, run.model, run.body, run.size.body_bytes, run.size.file_pages, run.size.most_input_tokens,
+         run.size.max_output_tokens, quoted.estimate.input_tokens, quoted.estimate.output_tokens, quoted.own.likely,
+         quoted.own.ceiling)
+        for run, quoted in chunk
+    ]  # fmt: skip
+    job_ids = lifecycle.insert_jobs(session, rows, requests, now=now, actor=f"user:{constant['user_id']}")
     links = [(job_id, one.id) for job_id, (run, _) in zip(job_ids, chunk, strict=True) for one in run.documents]
     if links:
         copy_rows(session, JobDocument, ("job_id", "document_id"), links)
-    return job_ids
+    return job_ids, rows
 
 
-def _queue_id(session: Session, profile_id: str, endpoint: str, model: str, strategy: BatchStrategy) -> int:
+def _queue_id(
+    session: Session, profiles: Profiles, profile_id: str, endpoint: str, model: str, strategy: BatchStrategy
+) -> int:
     key = {"profile_id": profile_id, "endpoint": endpoint, "model": model, "strategy": strategy}
-    statement = select(Queue.id).filter_by(**key)
-    if (queue_id := session.execute(statement).scalar_one_or_none()) is not None:
+
+    def find() -> Select[int]:
+        return select(Queue.id).filter_by(**key)
+
+    if (queue_id := profiles.place(f"queue of {key}", session, find)) is not None:
         return queue_id
     session.execute(pg_insert(Queue).values(**key).on_conflict_do_nothing())
-    return session.execute(statement).scalar_one()
+    return session.execute(find()).scalar_one()
 
 
 def open_document(session: Session, storage: Storage, job_id: int) -> tuple[Document, BinaryIO]:

@@ -24,32 +24,61 @@ from webapp.domain.states import (
     JobStatus,
     WindowStatus,
 )
-from webapp.models import BatchItem, BatchWindow, Job, JobEvent, WindowEvent
+from webapp.models import BatchItem, BatchWindow, Job, JobEvent, JobRequest, WindowEvent
 from webapp.services import webhook_outbox
-from webapp.services.bulk import copy_rows, new_ids
+from webapp.services.bulk import copy_rows, cursor_of, new_ids
 
 MAX_FREE_RETURNS = 10
 NEW_JOB = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
            "need_by", "retry_of", "submission_id")  # fmt: skip
+NEW_REQUEST = ("endpoint", "model", "body", "body_bytes", "file_pages", "most_input_tokens", "max_output_tokens",
+               "estimated_input_tokens", "estimated_output_tokens", "estimated_amount", "ceiling")  # fmt: skip
+_STORED_JOB = ("status", "created_at", "queued_at", *NEW_JOB)
+_NEW_EVENT = ("at", "to_status", "actor", "reason", "attempt")
+
+
+def _insert(table: str, columns: Sequence[str], *, job_id: str = "") -> str:
+    names, places = (*(["job_id"] if job_id else []), *columns), [*([job_id] if job_id else []), *["%s"] * len(columns)]
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(places)})"  # noqa: S608  (our own names)
+
+
+_INSERT_ONE = f"""
+    WITH job AS ({_insert("jobs", _STORED_JOB)} RETURNING id),
+         told AS ({_insert("job_events", _NEW_EVENT, job_id="(SELECT id FROM job)")}),
+         asked AS ({_insert("job_requests", NEW_REQUEST, job_id="(SELECT id FROM job)")})
+    SELECT id FROM job
+"""  # noqa: S608
+
+
+def first_state(mode: ExecutionMode, now: datetime) -> dict[str, Any]:
+    """What a new job of this mode is in, by column."""
+    status = JobStatus.CREATED if mode == ExecutionMode.SYNC else JobStatus.QUEUED
+    return {"status": status, "created_at": now, "queued_at": now if status is JobStatus.QUEUED else None}
 
 
 def insert_jobs(
-    session: Session, rows: Sequence[Mapping[str, Any]], *,
+    session: Session, rows: Sequence[Mapping[str, Any]], requests: Sequence[Sequence[Any]], *,
     now: datetime, actor: str, reason: str = "submitted by the user",
 ) -> list[int]:  # fmt: skip
     """Store new jobs, each in the first state of its `execution_mode`; returns their ids in this order.
 
-    `rows` have the columns that NEW_JOB names; `queue_id` goes with batch.
+    `rows` have the columns that NEW_JOB names (`queue_id` goes with batch), and `requests` in the same order the
+    values of NEW_REQUEST.
     """
-    job_ids = new_ids(session, Job, len(rows))
-    states = [JobStatus.CREATED if row["execution_mode"] == ExecutionMode.SYNC else JobStatus.QUEUED for row in rows]
-    copy_rows(session, Job, ("id", "status", "created_at", "queued_at", *NEW_JOB), (
-        (job_id, status, now, now if status is JobStatus.QUEUED else None, *(row[column] for column in NEW_JOB))
-        for job_id, status, row in zip(job_ids, states, rows, strict=True)
-    ))  # fmt: skip
-    copy_rows(session, JobEvent, ("job_id", "at", "to_status", "actor", "reason", "attempt"), (
-        (job_id, now, status, actor, reason, 1) for job_id, status in zip(job_ids, states, strict=True)
-    ))  # fmt: skip
+    jobs = [row | first_state(row["execution_mode"], now) for row in map(dict, rows)]
+    stored = [[job[column] for column in _STORED_JOB] for job in jobs]
+    events = [(now, job["status"], actor, reason, 1) for job in jobs]
+    if len(jobs) == 1:  # somebody waits for it: one statement instead of four
+        with cursor_of(session) as cursor:
+            [[job_id]] = cursor.execute(_INSERT_ONE, [*stored[0], *events[0], *requests[0]]).fetchall()
+        return [job_id]
+    job_ids = new_ids(session, Job, len(jobs))
+    for table, key, columns, values in (
+        (Job, "id", _STORED_JOB, stored),
+        (JobEvent, "job_id", _NEW_EVENT, events),
+        (JobRequest, "job_id", NEW_REQUEST, requests),
+    ):
+        copy_rows(session, table, (key, *columns), ((id_, *row) for id_, row in zip(job_ids, values, strict=True)))
     return job_ids
 
 

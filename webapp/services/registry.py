@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ScalarSelect, exists, func, or_, select
+from sqlalchemy import Select, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -16,6 +16,7 @@ from webapp.domain.profiles import Profile
 from webapp.models import ProfileVersion
 
 T = TypeVar("T")
+PLACES_KEPT = 10.0  # seconds
 
 
 class Profiles:
@@ -60,6 +61,18 @@ class Profiles:
             self._kept[key] = (time.monotonic(), found)
         return found
 
+    def place(self, key: str, session: Session, find: Callable[[], Select[int]]) -> int | None:
+        """The id that this statement finds, or found a moment ago: where new jobs go. Such rows are never deleted.
+
+        A transaction that has written something finds nothing: it may see a row that its rollback takes away.
+        """
+
+        def look() -> int | None:
+            has_written = func.pg_current_xact_id_if_assigned().is_not(None)
+            return session.execute(find().where(~has_written)).scalar_one_or_none()
+
+        return self.kept(key, PLACES_KEPT, look, lasts=lambda found: found is not None)
+
     def live(self, session: Session, profile_id: str) -> Profile:
         """The profile for its batch and execution parts: the file, or the last stored version if the file is gone."""
         if profile_id in self._profiles:
@@ -75,8 +88,14 @@ class Profiles:
         return Profile.model_validate(stored)
 
 
-def version_of(profile: Profile) -> ScalarSelect[int]:
-    """The id of this profile's stored version, as a column; NULL when `store_version` has something to write."""
+def stored_version(session: Session, profiles: Profiles, profile: Profile) -> int:
+    """The id of the stored version with this content; stores it at first use. Does not commit."""
+    known = profiles.place(f"version of {profile.id}", session, lambda: _version_of(profile))
+    return store_version(session, profile) if known is None else known
+
+
+def _version_of(profile: Profile) -> Select[int]:
+    """The id of this profile's stored version; no row when `store_version` has something to write."""
     newer = aliased(ProfileVersion)
     return (
         select(ProfileVersion.id)
@@ -87,7 +106,6 @@ def version_of(profile: Profile) -> ScalarSelect[int]:
                 newer.profile_id == ProfileVersion.profile_id, newer.last_seen_at > ProfileVersion.last_seen_at
             ),
         )
-        .scalar_subquery()
     )  # fmt: skip
 
 

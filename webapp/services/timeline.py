@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, bindparam, func, select
+from sqlalchemy.orm import Session, load_only
 
 from webapp.domain.errors import NotFound
 from webapp.models import BatchItem, Job, JobEvent, WindowEvent
@@ -61,23 +61,31 @@ def timeline_of(session: Session, job_id: int) -> list[Entry]:
     return entries
 
 
-def look(session: Session, job_id: int, *, user_id: int | None) -> tuple[Job, int, datetime]:
+_own = select(func.count()).where(JobEvent.job_id == Job.id).scalar_subquery()
+_ridden = (
+    select(func.count())
+    .select_from(WindowEvent)
+    .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
+    .where(BatchItem.job_id == Job.id)
+    .scalar_subquery()
+)
+# Made once: every open page asks this every few seconds.
+_LOOK = select(Job, _own + _ridden, NOW).where(
+    Job.id == bindparam("job_id"), func.coalesce(Job.user_id == bindparam("user_id", type_=BigInteger), True)
+)
+_GLANCE = _LOOK.options(load_only(
+    Job.status, Job.attempt, Job.execution_mode, Job.created_at, Job.queue_id, Job.need_by, Job.dispatched_at,
+    Job.not_before, raiseload=True,
+))  # fmt: skip
+
+
+def look(session: Session, job_id: int, *, user_id: int | None, is_glance: bool = False) -> tuple[Job, int, datetime]:
     """For a page that polls, in one query: a job, how many events `timeline_of` tells of it, and the moment.
 
-    A page that has told as many events has nothing new to tell. `user_id` None means any user's. Raises NotFound.
+    A page that has told as many events has nothing new to tell. `user_id` None means any user's; a glance brings what
+    says how far the job is, and nothing else of it. Raises NotFound.
     """
-    own = select(func.count()).where(JobEvent.job_id == Job.id).scalar_subquery()
-    ridden = (
-        select(func.count())
-        .select_from(WindowEvent)
-        .join(BatchItem, BatchItem.window_id == WindowEvent.window_id)
-        .where(BatchItem.job_id == Job.id)
-        .scalar_subquery()
-    )
-    statement = select(Job, own + ridden, NOW).where(Job.id == job_id)
-    if user_id is not None:
-        statement = statement.where(Job.user_id == user_id)
-    found = session.execute(statement).one_or_none()
+    found = session.execute(_GLANCE if is_glance else _LOOK, {"job_id": job_id, "user_id": user_id}).one_or_none()
     if found is None:
         raise NotFound
     job, events, now = found

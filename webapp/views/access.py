@@ -25,6 +25,14 @@ def job_or_404(job_id: int, user: User) -> Job:
     return jobs.get_job(db.session(), job_id, user_id=None if user.is_admin else user.id)
 
 
+def read_without_transaction() -> None:
+    """A `before_request`, before the first query, for answers of few plain reads: no BEGIN and no ROLLBACK around them.
+
+    Each read sees what is committed when it runs, as it does in a transaction of PostgreSQL's default level, too.
+    """
+    db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+
+
 @login_required
 def require_sign_in() -> None:
     """A `before_request` for pages of people who are signed in: everyone else is asked to."""
@@ -50,7 +58,8 @@ def require_internal_token() -> None:
 
 
 def require_bearer_token() -> None:
-    """For the API: sets `g.user`, `g.user_id`, `g.scopes` and `g.token_id`. Session cookies count for nothing here."""
+    """For the API: sets `g.user`, `g.user_id`, `g.scopes`, `g.token_id` and `g.now`. Session cookies count for nothing
+    here."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = accounts.find_bearer(db.session(), token.strip()) if scheme.lower() == "bearer" else None
     if bearer is None:
@@ -58,6 +67,7 @@ def require_bearer_token() -> None:
         raise Unauthorized(said, www_authenticate=WWWAuthenticate("bearer"))
     # The number beside the user: after a commit the user would have to be read again for it.
     g.user, g.user_id, g.scopes, g.token_id = bearer.user, bearer.user.id, bearer.scopes, bearer.token_id
+    g.now = bearer.now
     bind_contextvars(user_id=bearer.user.id)
 
 

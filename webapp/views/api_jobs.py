@@ -26,14 +26,16 @@ MOST_WAIT_SECONDS = 30
 def create_job() -> ResponseReturnValue:
     wanted = read_body(models.NewJob)
 
-    def make(remember: Any) -> str:
-        [job_id] = jobs.create_jobs(
-            db.session(), parts().settings, parts().profiles, parts().prices, user=g.user, profile_id=wanted.profile,
-            runs=[wanted.inputs], then=lambda ids: remember(f"job:{ids[0]}"),
-        )  # fmt: skip
-        return f"job:{job_id}"
+    made: list[Job] = []
 
-    return _made(*once(request.get_json(), make))
+    def make(remember: Any) -> str:
+        made.append(jobs.create_job(
+            db.session(), parts().settings, parts().profiles, parts().prices, user=g.user, profile_id=wanted.profile,
+            values=wanted.inputs, then=lambda job_id: remember(f"job:{job_id}"), now=g.now,
+        ))  # fmt: skip
+        return f"job:{made[0].id}"
+
+    return _made(*once(request.get_json(), make), *made)
 
 
 @bp.get("/jobs")
@@ -89,12 +91,13 @@ def retry_job(job_id: int) -> ResponseReturnValue:
     return _made(*once(wanted.model_dump(mode="json"), make))
 
 
-def _made(target: str, is_replay: bool) -> Response:
+def _made(target: str, is_replay: bool, job: Job | None = None) -> Response:
     """The job that was made: 202, or 200 when it has ended while the program waited."""
     job_id, session = id_of(target), db.session()
-    job = _own(job_id)
+    job = job or _own(job_id)
     if not is_replay and job.execution_mode is ExecutionMode.SYNC:
         dispatch.dispatch_due(session, parts().settings, parts().profiles, parts().n8n, only=[job_id])
+        job = _own(job_id)
     headers = {"Location": url_for("api.get_job", job_id=job_id), **replay_header(is_replay)}
     seconds = _wished_seconds()
     if seconds and job.execution_mode is ExecutionMode.SYNC and _wait(job_id, seconds):

@@ -26,12 +26,19 @@ from webapp.views.deeds import actor
 from webapp.views.htmx import go_to, is_htmx, reply_elsewhere
 from webapp.views.results import output_type, shown_result
 
+
+def _spare_polls() -> None:
+    if request.endpoint == "jobs.status_fragment":
+        access.read_without_transaction()
+
+
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+bp.before_request(_spare_polls)
 bp.before_request(access.require_sign_in)
 POLL_SECONDS = {ExecutionMode.SYNC: (1, 5), ExecutionMode.BATCH: (5, 15)}  # at first, and later
 RAW_PART = 64_000  # characters
 BACK_OFF_AFTER = timedelta(minutes=2)
-POLLED_QUEUE_AGE = 1.0  # seconds: a hundred pages that wait for one queue look at it together
+GLANCED_QUEUE_AGE = 1.0  # seconds: a hundred pages that wait for one queue look at it together
 
 
 @bp.get("/<int:job_id>")
@@ -44,11 +51,13 @@ def detail(job_id: int) -> ResponseReturnValue:
 def status_fragment(job_id: int) -> ResponseReturnValue:
     """What a page polls: all of the job when something has happened since `seen`, the small status card when it waits
     for something else than it says, and mostly nothing (204, which htmx leaves alone and asks again)."""
-    context = _status_context(job_id, queue_age=POLLED_QUEUE_AGE if is_htmx() else 0)
+    if is_htmx():
+        known = _status_context(job_id, is_glance=True)
+        if all(request.args.get(name) == known[name] for name in ("seen", "said")):
+            return "", 204
+    context = _status_context(job_id)
     if is_htmx() and request.args.get("seen") != context["seen"]:
         return reply_elsewhere("jobs/_body.html", f"#job-{job_id}", **context, **_body_context(context["job"]))
-    if is_htmx() and request.args.get("said") == context["said"]:
-        return "", 204
     return render_template("jobs/_status.html", **context)
 
 
@@ -89,10 +98,15 @@ def cancel(job_id: int) -> ResponseReturnValue:
     return go_to(url_for("jobs.detail", job_id=job_id))
 
 
-def _status_context(job_id: int, *, queue_age: float = 0) -> dict[str, Any]:
-    """What the status card shows; `seen` and `said` tell by what happened and by what it waits for. Raises NotFound."""
+def _status_context(job_id: int, *, is_glance: bool = False) -> dict[str, Any]:
+    """What the status card shows; `seen` and `said` tell by what happened and by what it waits for. Raises NotFound.
+
+    A glance is for these two, and its job has little else to tell.
+    """
     session, own = db.session(), parts()
-    job, events, now = timeline.look(session, job_id, user_id=None if current_user.is_admin else current_user.id)
+    user_id = None if current_user.is_admin else current_user.id
+    job, events, now = timeline.look(session, job_id, user_id=user_id, is_glance=is_glance)
+    queue_age = GLANCED_QUEUE_AGE if is_glance else 0
     waits = waiting.why_waiting(session, own.settings, own.profiles, job, now, queue_age=queue_age)
     poll_seconds = _poll_seconds(job, now)
     said = f"{waits} {poll_seconds}".encode()
