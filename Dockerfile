@@ -52,7 +52,7 @@ RUN python -m compileall -q .
 USER 10001:10001
 # One process; what waits for the database or the provider waits in threads. More processes: WEB_CONCURRENCY. The workers'
 # heartbeat files belong in memory: on a slow disk they can stall a worker.
-ENV GUNICORN_CMD_ARGS="--worker-class=gthread --threads=8 --graceful-timeout=50 --worker-tmp-dir=/dev/shm --no-control-socket --log-level=warning"
+ENV GUNICORN_CMD_ARGS="--worker-class=gthread --threads=16 --graceful-timeout=50 --worker-tmp-dir=/dev/shm --no-control-socket --log-level=warning"
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
   CMD ["python", "deploy/healthcheck.py", "http://127.0.0.1:8000/healthz"]

@@ -209,6 +209,6 @@ def _gunicorn(port: int) -> list[str]:
     # The worker's heartbeat file belongs in memory: on a slow disk it can stall the worker.
     memory = ["--worker-tmp-dir", "/dev/shm"] if os.access("/dev/shm", os.W_OK) else []  # noqa: S108
     return [
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "8", "--bind", f"127.0.0.1:{port}"),
+        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--bind", f"127.0.0.1:{port}"),
         *("--graceful-timeout", "4", "--no-control-socket", "--log-level", "warning", *memory),
     ]

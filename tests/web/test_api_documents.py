@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
 from tests.factories import make_document, make_job, make_user
+from webapp.extensions import db
 from webapp.models import Document, Job, User
 from webapp.parts import Parts
 from webapp.services import jobs, retention
@@ -23,6 +24,37 @@ def upload(api: FlaskClient, *names: str, key: str | None = None, **form: str) -
     return api.post(
         "/api/v1/documents", data={"file": files, **form}, headers=headers, content_type="multipart/form-data"
     )  # fmt: skip
+
+
+class Body(io.BytesIO):
+    """A request's body that counts the app's connections each time that it is read."""
+
+    held: list[int]
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        self.held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "content"),
+    [
+        ("/api/v1/documents", "multipart/form-data; boundary=x", b"--x--\r\n"),
+        ("/api/v1/submissions?profile=text_classification", "application/jsonl", b'{"text": "Paid twice."}\n'),
+    ],
+)
+def test_a_body_that_is_long_in_coming_holds_no_connection(
+    api: FlaskClient, path: str, content_type: str, content: bytes
+) -> None:
+    body = Body(content)
+    body.held = []
+    answer = api.post(path, input_stream=body, content_type=content_type, content_length=len(content))
+    assert answer.status_code in (202, 422)
+    assert set(body.held) == {0}
 
 
 def test_several_files_are_stored_and_can_be_run(api: FlaskClient) -> None:

@@ -152,6 +152,11 @@ def read_body(model: type[Model], *, needed: bool = True) -> Model:
         raise BadRequest("This JSON nests too deep.") from None
 
 
+def let_go() -> None:
+    """Give the connection back before a body is read that may be long in coming. `g.user` stays as it was read."""
+    db.session.close()
+
+
 def read_query(model: type[Model]) -> Model:
     """The parameters of the address. Raises InvalidInput."""
     given = {name: values[0] if len(values) == 1 else values for name, values in request.args.lists()}

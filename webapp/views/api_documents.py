@@ -16,7 +16,7 @@ from webapp.models import Document
 from webapp.parts import parts
 from webapp.services import documents
 from webapp.views import api_models as models
-from webapp.views.api import MOST_FILES, bp, once, replay_header, show
+from webapp.views.api import MOST_FILES, bp, let_go, once, replay_header, show
 
 FILE, AS_FILE = "file", "asFile"
 
@@ -26,6 +26,7 @@ def create_documents() -> ResponseReturnValue:
     """One file or several in the part `file`."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the files as multipart/form-data, each in a part named “file”.")
+    let_go()
     files, as_file = request.files.getlist(FILE), request.form.get(AS_FILE, "false")
     if unknown := (set(request.files) | set(request.form)) - {FILE, AS_FILE}:
         raise InvalidInput({name or "": "There is no such part; files go into “file”." for name in unknown})

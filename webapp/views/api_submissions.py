@@ -17,7 +17,7 @@ from webapp.extensions import db
 from webapp.parts import parts
 from webapp.services import job_lists, submissions
 from webapp.views import api_models as models
-from webapp.views.api import JSONL, JSONL_TYPES, bp, id_of, once, read_body, read_query, replay_header, show
+from webapp.views.api import JSONL, JSONL_TYPES, bp, id_of, let_go, once, read_body, read_query, replay_header, show
 from webapp.views.api_jobs import fault_of
 
 CHUNK_BYTES = 1024 * 1024
@@ -57,6 +57,7 @@ def get_results(submission_id: int) -> ResponseReturnValue:
 def _of_lines() -> Response:
     """The body goes to a file first: however slowly it comes, no transaction waits for it."""
     wanted, digest = read_query(models.SubmissionQuery), hashlib.sha256()
+    let_go()
     with SpooledTemporaryFile(max_size=CHUNK_BYTES) as file:
         while chunk := request.stream.read(CHUNK_BYTES):
             digest.update(chunk)
