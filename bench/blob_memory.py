@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench.processes import memory_mb
 
 if TYPE_CHECKING:
     from tests.azurite import Azurite
@@ -75,13 +76,6 @@ def measure(document: Path) -> None:
         seconds, grown = time.monotonic() - started, memory_mb("VmHWM") - before
         size = document.stat().st_size / 1e6
         print(f"{name:3} {size:.0f} MB in {seconds:.1f} s; memory grew by {grown:.1f} MB from {before:.1f} MB")
-
-
-def memory_mb(name: str) -> float:
-    """Megabytes of this process."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1000
 
 
 if __name__ == "__main__":

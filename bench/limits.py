@@ -23,7 +23,7 @@ import httpx2
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from bench.blob_memory import memory_mb
+from bench.processes import memory_mb
 from bench.queue_mode import machine
 from bench.restore import COPIED, WINDOW, copy_rows
 from devstack import layout

@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
+from bench.processes import memory_mb
 from devstack.stack import Stack
 from tests.people import await_
 from webapp.config import Settings
@@ -86,8 +87,7 @@ def make_jobs(session: Session, parts: Parts, count: int) -> list[int]:
 def memory(stack: Stack) -> float:
     """MB resident, of n8n, its workers and Redis."""
     names = [name for name in stack.processes if name.startswith("n8n") or name == "redis"]
-    status = [Path(f"/proc/{stack.process(name).pid}/status").read_text() for name in names]
-    return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in status) / 1024
+    return sum(memory_mb("VmRSS", stack.process(name).pid) for name in names)
 
 
 def show(figures: dict[str, list[tuple[float, float]]], megabytes: dict[str, float]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -23,11 +22,12 @@ from typing import Any
 
 import httpx2
 
+from bench.processes import memory_mb
 from bench.queue_mode import machine
 from devstack import layout
 from devstack.processes import Process, wait_until
 from devstack.stack import Stack
-from tests.people import Person
+from tests.people import Person, csrf_token
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 SAMPLE_SECONDS = 0.05
@@ -98,9 +98,7 @@ def _store(person: Person, files: list[Any]) -> None:
 
 
 def _token(person: Person, path: str) -> str:
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', person.http.get(path).text)
-    assert found
-    return found[1]
+    return csrf_token(person.http.get(path).text)
 
 
 def _submit(person: Person, files: list[Any], profile: str, path: str = "/jobs/new") -> None:
@@ -114,11 +112,11 @@ def _submit(person: Person, files: list[Any], profile: str, path: str = "/jobs/n
 
 def _measure(what: str, pid: int, do: Callable[[], Any]) -> None:
     """Print the seconds, and how far the worker's memory (without the processes that read PDFs) rose meanwhile."""
-    before, peak, is_over = _rss(pid), [_rss(pid)], threading.Event()
+    before, peak, is_over = memory_mb("VmRSS", pid), [memory_mb("VmRSS", pid)], threading.Event()
 
     def watch() -> None:
         while not is_over.wait(SAMPLE_SECONDS):
-            peak.append(_rss(pid))
+            peak.append(memory_mb("VmRSS", pid))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -129,18 +127,11 @@ def _measure(what: str, pid: int, do: Callable[[], Any]) -> None:
         seconds = time.monotonic() - started
         is_over.set()
         watcher.join()
-    after = _rss(pid)
+    after = memory_mb("VmRSS", pid)
     print(
         f"{what:56} {seconds:6.1f} s; memory {before:.0f} MB before, {max(peak):.0f} MB at most, {after:.0f} MB after",
         flush=True,
     )
-
-
-def _rss(pid: int) -> float:
-    """Megabytes."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) / 1000
 
 
 if __name__ == "__main__":

@@ -26,6 +26,13 @@ def await_(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SE
     return found
 
 
+def csrf_token(page: str) -> str:
+    """What a form of this page sends along to show that it is ours."""
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    assert found, page[:1000]
+    return found[1]
+
+
 class Person:
     """Somebody with a browser that has no JavaScript."""
 
@@ -77,9 +84,7 @@ class Person:
         return self.http.get(f"/jobs/{job_id}/result").raise_for_status().text
 
     def _token(self, path: str) -> str:
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self.http.get(path).text)
-        assert found
-        return found[1]
+        return csrf_token(self.http.get(path).text)
 
     def _job_ids(self) -> set[int]:
         return {int(number) for number in re.findall(r'href="/jobs/(\d+)"', self.http.get("/jobs").text)}
