@@ -60,19 +60,22 @@ class Stack(Wiring):
     def throwaway(
         cls,
         env: Mapping[str, str] | None = None,
+        *,
+        durable: bool = False,
         **wiring: Any,
     ) -> Iterator[Stack]:
         """For tests: the whole system on free ports in a temporary folder. `env` is added to the environment.
 
         `wiring` may name another `checkout`, or a folder of `workflows`: a copy of ours with one more, say. The
-        provider is the offline one, also when the caller's environment has a key.
+        provider is the offline one, also when the caller's environment has a key. `durable`: PostgreSQL waits for the
+        disk, as in `make run`.
         """
         folder = Path(tempfile.mkdtemp(prefix="sluice-stack-"))
         folders = layout.for_folder(folder)
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
         outside = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in WIRING}
         unlimited = {name.upper(): "0" for name in LIMITS}
-        stack = cls(folders, env={**unlimited, **outside, **(env or {})}, ports=ports, durable=False, **wiring)
+        stack = cls(folders, env={**unlimited, **outside, **(env or {})}, ports=ports, durable=durable, **wiring)
         try:
             stack.start()
             yield stack
