@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import DataError
@@ -12,7 +14,7 @@ from tests.fakes import FakeN8n
 from webapp.models import Heartbeat
 from webapp.models.operation import BEAT_ROW
 from webapp.parts import Parts
-from webapp.services import heartbeat
+from webapp.services import heartbeat, jobs
 
 
 def tick(session: Session, parts: Parts, beat: heartbeat.Beat | None = None) -> None:
@@ -37,6 +39,24 @@ def test_a_job_that_was_not_dispatched_is(session: Session, parts: Parts, n8n: F
     make_job(session, parts, make_user(session))
     tick(session, parts)
     assert len(n8n.runs) == 1
+
+
+def test_a_place_that_got_free_is_filled_before_the_next_beat(
+    tables: Engine, session: Session, parts: Parts, n8n: FakeN8n
+) -> None:
+    few = replace(parts, settings=parts.settings.model_copy(update={"max_sync_in_flight": 1, "heartbeat_seconds": 60}))
+    user = make_user(session)
+    first, second = (make_job(session, parts, user) for _ in range(2))
+    asked: list[float] = []
+
+    def should_stop(seconds: float) -> bool:
+        asked.append(seconds)
+        if asked.count(heartbeat.REFILL_SECONDS) == 1:
+            jobs.cancel_job(session, first, actor="user:1")
+        return asked.count(heartbeat.REFILL_SECONDS) == 2
+
+    heartbeat.run(tables, few, should_stop=should_stop)
+    assert [payload["jobId"] for _, payload in n8n.runs] == [first.id, second.id]
 
 
 def test_a_leader_that_stumbles_leaves_the_lead_to_the_next(tables: Engine, parts: Parts) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, func, select
@@ -45,6 +46,7 @@ LEADER_LOCK = 7_300
 RETENTION_EVERY_SECONDS = 60.0  # while nothing is left to delete; else at each beat
 ROLL_UP_EVERY_SECONDS = 60.0  # while less than one portion is left; else at each beat
 MODELS_EVERY_SECONDS = 6 * 3600.0  # how often the provider is asked which models it will switch off
+REFILL_SECONDS = 0.1  # between two looks at the sync jobs while many wait: n8n ends dozens of them in a beat
 NUDGE_AGAIN_SECONDS = 5.0  # a nudge that changed nothing is repeated no sooner
 
 
@@ -78,6 +80,7 @@ class Beat:
     roll_up_due_at: float = float("-inf")  # monotonic
     models_due_at: float = float("-inf")  # monotonic
     overdue: vitals.Overdue = field(default_factory=dict)  # at the last line of vitals
+    dispatched: int = 0  # sync jobs, the last time
     deliverer: Deliverer | None = None  # sends to webhooks, beside the beats
 
 
@@ -98,7 +101,7 @@ def _lead(connection: Connection, engine: Engine, clients: Clients, should_stop:
     is_leader = False
     with closing(Deliverer(engine, clients.webhooks, clients.settings.secret_key.get_secret_value())) as deliverer:
         beat = Beat(deliverer=deliverer)
-        while not should_stop(clients.settings.heartbeat_seconds):
+        while not _rest(engine, clients, beat, should_stop):
             if not is_leader:
                 is_leader = connection.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one()
             else:
@@ -107,6 +110,17 @@ def _lead(connection: Connection, engine: Engine, clients: Clients, should_stop:
             if is_leader:
                 with Session(engine) as session:
                     tick(session, clients, beat)
+
+
+def _rest(engine: Engine, clients: Clients, beat: Beat, should_stop: Callable[[float], bool]) -> bool:
+    """Wait for the next beat; True: stop. While sync jobs are dispatched, those that end make room for others."""
+    next_at = time.monotonic() + clients.settings.heartbeat_seconds
+    while beat.dispatched and time.monotonic() + REFILL_SECONDS < next_at:
+        if should_stop(REFILL_SECONDS):
+            return True
+        with Session(engine) as session:
+            _try(session, partial(_dispatch, session, clients, beat))
+    return should_stop(max(next_at - time.monotonic(), 0))
 
 
 def tick(session: Session, clients: Clients, beat: Beat) -> None:
@@ -124,7 +138,7 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: _write_beat(session),
         lambda: _write_vitals(session, settings, profiles, beat),
         lambda: benchmarks.advance(session, settings, profiles, clients.prices),
-        lambda: dispatch_due(session, settings, profiles, n8n),
+        lambda: _dispatch(session, clients, beat),
         lambda: _nudge_if_due(session, settings, profiles, n8n, beat),
         lambda: _delete_due(session, clients, beat),
         lambda: _roll_up_due(session, beat),
@@ -133,13 +147,22 @@ def tick(session: Session, clients: Clients, beat: Beat) -> None:
         lambda: _deliver_due(session, beat),
     )
     for action in actions:
-        try:
-            action()
-        except Exception as error:
-            if isinstance(error, DBAPIError) and error.connection_invalidated:
-                raise
-            log.exception("an action of the heartbeat failed")
-            session.rollback()
+        _try(session, action)
+
+
+def _try(session: Session, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        log.exception("an action of the heartbeat failed")
+        session.rollback()
+
+
+def _dispatch(session: Session, clients: Clients, beat: Beat) -> None:
+    beat.dispatched = 0  # also after a failure
+    beat.dispatched = dispatch_due(session, clients.settings, clients.profiles, clients.n8n)
 
 
 def _nudge_if_due(session: Session, settings: Settings, profiles: Profiles, n8n: N8n, beat: Beat) -> None:
