@@ -58,8 +58,9 @@ def insert_new(
     if not rows:
         return
     if len(rows) <= FEW:
-        statement = insert(table).values([dict(zip(columns, row, strict=True)) for row in rows])
-        session.execute(statement.on_conflict_do_nothing(index_elements=key))
+        # The rows apart from the statement: SQLAlchemy compiles it once, whatever is in them.
+        statement = insert(Base.metadata.tables[table.__tablename__]).on_conflict_do_nothing(index_elements=key)
+        session.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows])
         return
     # COPY knows no ON CONFLICT: the rows come to a table beside it first.
     names, staged = ", ".join(columns), f"new_{table.__tablename__}"

@@ -24,7 +24,7 @@ from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.gateways.n8n import N8n
 from webapp.models import Job, JobRequest, User
 from webapp.services import ledger, lifecycle
-from webapp.services.clock import clock
+from webapp.services.clock import NOW, clock
 from webapp.services.registry import Profiles
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,12 @@ def start_attempt(
     Exclusive: the first execution owns the attempt, the same one asking again gets the same answer.
     Raises InvalidMove for any other, NotFound for an unknown job.
     """
-    now = clock(session)
+    found = session.execute(
+        select(NOW, JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFound
+    now, endpoint, body = found
     started = lifecycle.move_job(
         session, job_id, JobStatus.PROCESSING, now=now, actor=f"n8n:{execution_id}", reason="started",
         sources=[JobStatus.CREATED], conditions=[Job.attempt == attempt],
@@ -77,14 +82,11 @@ def start_attempt(
     )  # fmt: skip
     session.commit()
     if not started:
-        job = session.get(Job, job_id)
-        if job is None:
-            raise NotFound
+        job = session.get_one(Job, job_id)
         if (job.status, job.attempt, job.execution_id) != (JobStatus.PROCESSING, attempt, execution_id):
             raise InvalidMove(f"Job {job_id} is {job.status} in attempt {job.attempt}; this attempt is not to be had.")
-    request = session.get_one(JobRequest, job_id)
-    assert request.body is not None  # retention deletes only those of ended jobs
-    return provider_url(settings, request.endpoint), request.body
+    assert body is not None  # retention deletes only those of ended jobs
+    return provider_url(settings, endpoint), body
 
 
 def provider_url(settings: Settings, endpoint: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import select
@@ -19,7 +20,8 @@ from webapp.domain.profiles import Output
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.models import Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
-from webapp.services.clock import clock
+from webapp.services.bulk import copy_rows
+from webapp.services.clock import NOW
 from webapp.services.dispatch import give_up_attempt
 
 
@@ -33,18 +35,25 @@ def record_answer(
     unchanged (this answer was here before).
     Raises NotFound; InvalidMove when the job had ended otherwise (a paid answer is in the ledger all the same).
     """
-    now = clock(session)
-    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one_or_none()
-    if job is None:
+    found = session.execute(
+        select(NOW, Job, JobRequest.model, ProfileVersion.document["output"].astext)
+        .join(JobRequest, JobRequest.job_id == Job.id)
+        .join(ProfileVersion, ProfileVersion.id == Job.profile_version_id)
+        .where(Job.id == job_id)
+        .with_for_update(of=Job)
+    ).one_or_none()
+    if found is None:
         raise NotFound
+    now, job, model, output = found
     if attempt > job.attempt or job.first_started_at is None:
         raise InvalidMove(f"Job {job_id} has not started attempt {attempt}.")
     if not _store_raw(session, job_id, attempt, answer, raw, now):
         session.commit()
         return "unchanged"
-    answer = _checked(session, job, answer)
+    if answer.is_good:  # one whose output is not what the profile promises is an error that was paid
+        answer = output_fault(_read_output(output), answer)
     is_used = answer.is_good and job.status not in TERMINAL_JOBS
-    _write_ledger(session, prices, job, attempt, answer, is_used=is_used, now=now)
+    _write_ledger(session, prices, job, model, attempt, answer, is_used=is_used, now=now)
     if job.status in TERMINAL_JOBS:
         session.commit()
         raise InvalidMove(f"Job {job_id} is {job.status}; this other answer was not used.")
@@ -82,14 +91,10 @@ def _apply(
     return "failed"
 
 
-def _checked(session: Session, job: Job, answer: Answer) -> Answer:
-    """A good answer whose output is not what the profile promises is an error that was paid."""
-    if not answer.is_good:
-        return answer
-    document = session.execute(
-        select(ProfileVersion.document).where(ProfileVersion.id == job.profile_version_id)
-    ).scalar_one()
-    return output_fault(Output.model_validate(document["output"]), answer)
+@lru_cache
+def _read_output(document: str) -> Output:
+    """What a profile's version promises, which never changes: reading its schema costs as much as all the rest."""
+    return Output.model_validate_json(document)
 
 
 def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw: Any, now: datetime) -> bool:
@@ -107,11 +112,11 @@ def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw:
 
 
 def _write_ledger(
-    session: Session, prices: PriceList, job: Job, attempt: int, answer: Answer, *, is_used: bool, now: datetime
-) -> None:
+    session: Session, prices: PriceList, job: Job, model: str, attempt: int, answer: Answer, *,
+    is_used: bool, now: datetime,
+) -> None:  # fmt: skip
     if not answer.is_billable:
         return
-    model = session.execute(select(JobRequest.model).where(JobRequest.job_id == job.id)).scalar_one()
     reason = "answer" if is_used else "discarded" if answer.is_good else "refused"
     ledger.record(session, [ledger.entry(
         prices, answer, job_id=job.id, job=job, attempt=attempt, mode=ExecutionMode.SYNC, requested_model=model,
@@ -124,17 +129,13 @@ def _store_result(
 ) -> None:
     started = job.started_at or job.first_started_at or now
     source = "header" if answer.provider_ms is not None else "n8n" if elapsed_ms is not None else None
-    session.execute(
-        insert(JobResult).values(
-            result_row(job.id, attempt, answer, now)
-            | {
-                "provider_ms": answer.provider_ms if answer.provider_ms is not None else elapsed_ms,
-                "provider_ms_source": source,
-                "queue_ms": milliseconds(job.created_at, started),
-                "total_ms": milliseconds(job.created_at, now),
-            }
-        )
-    )
+    row = result_row(job.id, attempt, answer, now) | {
+        "provider_ms": answer.provider_ms if answer.provider_ms is not None else elapsed_ms,
+        "provider_ms_source": source,
+        "queue_ms": milliseconds(job.created_at, started),
+        "total_ms": milliseconds(job.created_at, now),
+    }
+    copy_rows(session, JobResult, list(row), [tuple(row.values())])
 
 
 def result_row(job_id: int, attempt: int, answer: Answer, now: datetime) -> dict[str, Any]:
