@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from tests.factories import make_job, make_user
 from webapp.domain.states import ExecutionMode
-from webapp.models import CostHour, Job, LedgerEntry
+from webapp.models import CostDay, Job, LedgerEntry
 from webapp.parts import Parts
 from webapp.services import cost_entries, cost_reports, costs, doctor, heartbeat
 from webapp.services.cost_reports import Dimension, Scope
@@ -134,8 +134,8 @@ def test_saved_is_the_sync_price_minus_what_batches_cost(session: Session, job: 
     if is_rolled_up:
         costs.roll_up(session)
     assert cost_reports.report(session, MONTH).total.saved == Decimal(2)
-    assert costs.totals(session, NOON) == (Decimal(14), Decimal(2), 1)
-    assert costs.totals(session, NOON + timedelta(hours=1)) == (0, 0, 1)
+    assert costs.totals(session, NOON.date()) == (Decimal(14), Decimal(2), 1)
+    assert costs.totals(session, NOON.date() + timedelta(days=1)) == (0, 0, 1)
 
 
 def test_a_discarded_batch_answer_was_paid_on_top(session: Session, job: Job) -> None:
@@ -207,7 +207,7 @@ STEPS = st.lists(st.one_of(
 @profile(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_rolled_up_or_not_the_report_is_the_same(session: Session, parts: Parts, job: Job, steps: list[Any]) -> None:
-    session.execute(text("TRUNCATE ledger, cost_hours, roll_ups"))
+    session.execute(text("TRUNCATE ledger, cost_days, roll_ups"))
     session.commit()
     for number, step in enumerate(steps):
         if isinstance(step, int):
@@ -219,11 +219,11 @@ def test_rolled_up_or_not_the_report_is_the_same(session: Session, parts: Parts,
         else:
             add(session, job, amount, sync, attempt=number - hours % 2, reason=reason, model=f"model {model}",
                 answered_at=NOON + timedelta(hours=hours * 8, minutes=number))  # fmt: skip
-    rolled = (cost_reports.report(session, MONTH), costs.totals(session, NOON - timedelta(days=30)))
+    rolled = (cost_reports.report(session, MONTH), costs.totals(session, MONTH.first))
     assert "roll_ups_are_sums" not in {finding.name for finding in doctor.examine(session, parts.settings)}
-    session.execute(text("TRUNCATE cost_hours, roll_ups"))
+    session.execute(text("TRUNCATE cost_days, roll_ups"))
     session.commit()
-    assert (cost_reports.report(session, MONTH), costs.totals(session, NOON - timedelta(days=30))) == rolled
+    assert (cost_reports.report(session, MONTH), costs.totals(session, MONTH.first)) == rolled
 
 
 def test_an_entry_that_is_committed_late_is_not_lost(
@@ -242,7 +242,7 @@ def test_an_entry_that_is_committed_late_is_not_lost(
         slow.commit()
     assert {record.levelname for record in caplog.records} == {"INFO"}
     assert costs.roll_up(session) == 2
-    assert session.scalars(select(func.sum(CostHour.amount))).one() == Decimal(3)
+    assert session.scalars(select(func.sum(CostDay.amount))).one() == Decimal(3)
 
 
 def test_two_heartbeats_count_each_entry_once(tables: Engine, session: Session, job: Job) -> None:
@@ -258,7 +258,7 @@ def test_two_heartbeats_count_each_entry_once(tables: Engine, session: Session, 
     with ThreadPoolExecutor(4) as pool:
         done = [future.result() for future in [pool.submit(roll_up) for _ in range(4)]]
     assert sum(done) == 9
-    assert session.scalars(select(func.sum(CostHour.entries))).one() == 9
+    assert session.scalars(select(func.sum(CostDay.entries))).one() == 9
 
 
 def test_the_heartbeat_rolls_up_and_takes_the_next_portion_at_once(

@@ -41,7 +41,7 @@ SABOTAGE = {
     "answered_at, recorded_at) SELECT job_id, 7, answer_key, 'discarded', user_id, profile_id, 'batch', now(), now() "
     "FROM ledger LIMIT 1",
     "amounts_are_sums": "UPDATE ledger SET amount = amount * 2",
-    "roll_ups_are_sums": "UPDATE cost_hours SET amount = amount * 2",
+    "roll_ups_are_sums": "UPDATE cost_days SET amount = amount * 2",
     "one_batch": "UPDATE batch_windows SET input_file_id = 'file-1'",
     "attempt_is_owned": "UPDATE jobs SET status = 'processing' WHERE status = 'created'",
     "leases_end": f"UPDATE jobs SET status = 'processing', execution_id = 'e', lease_until = {OLD} "

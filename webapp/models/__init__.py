@@ -5,7 +5,7 @@ from webapp.models.batch import BatchItem, BatchWindow, Queue, StrayBatch, Windo
 from webapp.models.benchmark import BenchmarkRun, BenchmarkSample, BenchmarkStatus
 from webapp.models.document import Document
 from webapp.models.job import Job, JobAnswer, JobDocument, JobEvent, JobRequest, JobResult, ProfileVersion
-from webapp.models.ledger import Budget, CostHour, LedgerEntry, RollUp
+from webapp.models.ledger import Budget, CostDay, CostHour, LedgerEntry, RollUp
 from webapp.models.operation import (
     AuditEvent,
     ClockOffset,
@@ -20,7 +20,7 @@ from webapp.models.webhook import Webhook, WebhookDelivery
 
 __all__ = [
     "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "BenchmarkRun", "BenchmarkSample",
-    "BenchmarkStatus", "Budget", "ClockOffset", "CostHour", "Document", "ExecutionFailure", "Heartbeat",
+    "BenchmarkStatus", "Budget", "ClockOffset", "CostDay", "CostHour", "Document", "ExecutionFailure", "Heartbeat",
     "IdempotencyKey", "Job", "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry",
     "ProfileVersion", "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "SignInFailure", "StrayBatch",
     "Submission", "User", "Webhook", "WebhookDelivery", "WindowEvent",

@@ -3,7 +3,7 @@ roll-ups, which make its sums quick, and budgets, which limit them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, SmallInteger, UniqueConstraint, text
@@ -14,7 +14,7 @@ from webapp.models.base import Base, BigInt, CreatedAt, Id
 from webapp.models.user import User
 
 Usd = Numeric(20, 12)
-UsdSum = Numeric(38, 12)  # of an hour; a provider may claim any number of tokens
+UsdSum = Numeric(38, 12)  # of a day; a provider may claim any number of tokens
 
 
 class LedgerEntry(Base):
@@ -46,11 +46,39 @@ class LedgerEntry(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "attempt", "answer_key"),
         Index("ix_ledger_unknown", "id", postgresql_where=text("amount IS NULL")),
+        # Which lost answers came after all: few are lost, but where no model has a price every amount is unknown.
+        Index("ix_ledger_lost", "job_id", "attempt", postgresql_where=text("answer_key = 'lost'")),
+    )
+
+
+class CostDay(Base):
+    """The ledger summed up by day (UTC, of the answers), as far as `roll_ups` says. Only the heartbeat writes it."""
+
+    __tablename__ = "cost_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    profile_id: Mapped[str] = mapped_column(primary_key=True)
+    execution_mode: Mapped[ExecutionMode] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)  # "" where the ledger has none
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    entries: Mapped[BigInt]
+    without_amount: Mapped[BigInt]  # of these; of lost answers also those that came after all
+    input_tokens: Mapped[BigInt]
+    cached_input_tokens: Mapped[BigInt]
+    output_tokens: Mapped[BigInt]
+    amount: Mapped[Decimal] = mapped_column(UsdSum)  # USD; of the entries whose amount is known
+    sync_amount: Mapped[Decimal] = mapped_column(UsdSum)  # USD; one without a sync price counts with its amount
+
+    __table_args__ = (
+        Index("ix_cost_days_user", "user_id", "day"),
+        Index("ix_cost_days_profile", "profile_id", "day"),
     )
 
 
 class CostHour(Base):
-    """The ledger summed up by hour (UTC, of the answers), as far as `roll_ups` says. Only the heartbeat writes it."""
+    """The same by hour, of the version before: it may run beside this one for the time of a roll-out. Nobody else
+    reads or writes it; a later migration takes it away."""
 
     __tablename__ = "cost_hours"
 
@@ -74,12 +102,13 @@ class CostHour(Base):
 
 
 class RollUp(Base):
-    """How far `cost_hours` has come: entries up to this one are in it, later ones are not."""
+    """How far the roll-up has come."""
 
     __tablename__ = "roll_ups"
 
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    last_ledger_id: Mapped[BigInt]
+    last_ledger_id: Mapped[BigInt]  # of `cost_hours`
+    summed_up_to: Mapped[BigInt] = mapped_column(server_default="0")  # ledger entries up to this id are in `cost_days`
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 

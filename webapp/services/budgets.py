@@ -183,8 +183,9 @@ def _states(session: Session, budget_ids: Sequence[int], now: datetime) -> list[
         return case((Budget.user_id.is_not(None), user), else_=profile)
 
     spent = of_owner(
-        select(func.coalesce(func.sum(facts.c.amount), 0)).where(facts.c.hour >= start, facts.c.hour < end), facts.c
-    )
+        select(func.coalesce(func.sum(facts.c.amount), 0))
+        .where(facts.c.day >= start.date(), facts.c.day < end.date()), facts.c,
+    )  # fmt: skip
     reserved = of_owner(
         select(func.coalesce(func.sum(JobRequest.ceiling), 0))
         .join(Job, Job.id == JobRequest.job_id)

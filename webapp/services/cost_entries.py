@@ -22,7 +22,7 @@ UNKNOWN_PAGE = 20
 
 def list_unknown(session: Session, scope: Scope, before: int | None = None, size: int = UNKNOWN_PAGE) -> list[Any]:
     """Entries whose amount nobody knows, newest first."""
-    statement = select(LedgerEntry).where(is_unknown(), *scope.covers(LedgerEntry, LedgerEntry.answered_at))
+    statement = select(LedgerEntry).where(is_unknown(), *scope.covers_entries())
     if before is not None:
         statement = statement.where(LedgerEntry.id < before)
     return list(session.scalars(statement.order_by(LedgerEntry.id.desc()).limit(size)))
@@ -64,7 +64,7 @@ def write_entries(session: Session, scope: Scope, file: TextIO) -> None:
     statement = (
         select(*(getattr(LedgerEntry, name) for name in ENTRY_COLUMNS), User.email, is_unknown().label("is_unknown"))
         .join(User, User.id == LedgerEntry.user_id)
-        .where(*scope.covers(LedgerEntry, LedgerEntry.answered_at))
+        .where(*scope.covers_entries())
         .order_by(LedgerEntry.id)
         .execution_options(yield_per=1000)
     )

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, Select, case, cast, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Date,
+    Select,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import ExecutionMode
 from webapp.models import LedgerEntry, User
 from webapp.services import costs
-from webapp.services.ledger import is_unknown
+from webapp.services.ledger import is_lost_and_settled
 
 DAYS_SHOWN_AS_MONTHS = 100  # a longer period is shown by months
 
@@ -44,14 +57,22 @@ class Scope:
     def step(self) -> str:
         return "day" if (self.last - self.first).days < DAYS_SHOWN_AS_MONTHS else "month"
 
-    def covers(self, columns: Any, time: Any) -> list[ColumnElement[bool]]:
-        """Conditions on the columns of the ledger, or of facts, and their time."""
+    def covers_facts(self, fact: Any) -> list[ColumnElement[bool]]:
+        """Conditions on the columns of facts."""
+        return [fact.day >= self.first, fact.day <= self.last, *self._narrows(fact)]
+
+    def covers_entries(self) -> list[ColumnElement[bool]]:
+        """Conditions on the columns of the ledger."""
+        at = LedgerEntry.answered_at
+        period = [at >= _midnight(self.first), at < _midnight(self.last + timedelta(days=1))]
+        return period + self._narrows(LedgerEntry)
+
+    def _narrows(self, columns: Any) -> list[ColumnElement[bool]]:
         wanted = (
             (columns.execution_mode, self.mode), (columns.model, self.model), (columns.profile_id, self.profile_id),
             (columns.user_id, self.user_id),
         )  # fmt: skip
-        period = [time >= _midnight(self.first), time < _midnight(self.last + timedelta(days=1))]
-        return period + [column == value for column, value in wanted if value is not None]
+        return [column == value for column, value in wanted if value is not None]
 
 
 PERIODS = {"7d": "7 days", "30d": "30 days", "90d": "90 days", "month": "This month", "last_month": "Last month"}
@@ -96,11 +117,13 @@ class Report:
         return sum((line.amount for line in self.extra.values() if line.amount is not None), Decimal())
 
 
-_COLUMNS = ("day", "mode", "model", "profile", "user", "reason")
+_COLUMNS = ("day", "mode", "model", "profile", "reason")
 _SETS = (*((name,) for name in _COLUMNS), ("day", "mode"), ())
 _MASKS = {sum(1 << bit for bit, name in enumerate(reversed(_COLUMNS)) if name not in names): names for names in _SETS}
-_SUMS = ("entries", "answers", "input_tokens", "cached_input_tokens", "output_tokens", "amount", "saved", "nulls",
-         "unknown")  # fmt: skip
+_OF_USERS = -1
+_MASKS[_OF_USERS] = ("user",)
+_SUMS = ("entries", "answers", "input_tokens", "cached_input_tokens", "output_tokens", "amount", "saved",
+         "without_amount", "unknown")  # fmt: skip
 
 
 def report(session: Session, scope: Scope) -> Report:
@@ -120,13 +143,13 @@ def report(session: Session, scope: Scope) -> Report:
     }
     groups = {}
     for dimension, label in labels.items():
-        rows = [(_key(row, dimension), row) for row in found[(dimension.value,)]]
+        rows = [(getattr(row, dimension.value), row) for row in found[(dimension.value,)]]
         lines = [_line(row, key, label(key), total) for key, row in rows]
         groups[dimension] = sorted(lines, key=lambda line: (-(line.amount or 0), line.label))
     groups[Dimension.DAY].sort(key=lambda line: line.key, reverse=True)
     by_mode: dict[date, dict[ExecutionMode, Decimal]] = defaultdict(dict)
     for row in found[("day", "mode")]:
-        by_mode[_key(row, Dimension.DAY)][row.mode] = row.amount
+        by_mode[row.day][row.mode] = row.amount
     extra = {row.reason: _line(row, row.reason, row.reason, total) for row in found[("reason",)]}
     return Report(total, groups, by_mode, {name: extra[name] for name in ("discarded", "refused") if name in extra})
 
@@ -134,27 +157,42 @@ def report(session: Session, scope: Scope) -> Report:
 NOTHING = Line(None, "Total", 0, 0, 0, 0, Decimal(), Decimal(), 0)
 
 
-def _all_sums(scope: Scope) -> Select[Any]:
-    """Every grouping in one pass; `mask` says which columns a row is not grouped by."""
+def _all_sums(scope: Scope) -> CompoundSelect[Any]:
+    """Every grouping in one statement; `mask` says which columns a row is not grouped by.
+
+    Most rows differ by their user only. They are read twice, by user and by all the rest, and not once for each set.
+    """
     fact, entry, none = costs.facts().c, LedgerEntry, literal(0)
     known = select(
-        func.date_trunc(scope.step, fact.hour, "UTC").label("day"), fact.execution_mode.label("mode"), fact.model,
+        _step(scope, fact.day).label("day"), fact.execution_mode.label("mode"), fact.model,
         fact.profile_id.label("profile"), fact.user_id.label("user"), fact.reason, fact.entries,
         case((fact.reason == "answer_lost", 0), else_=fact.entries).label("answers"), fact.input_tokens,
         fact.cached_input_tokens, fact.output_tokens, fact.amount, costs.saved_by(fact).label("saved"),
-        none.label("nulls"), none.label("unknown"),
-    ).where(*scope.covers(fact, fact.hour))  # fmt: skip
-    nulls = select(
-        func.date_trunc(scope.step, entry.answered_at, "UTC"), entry.execution_mode, func.coalesce(entry.model, ""),
-        entry.profile_id, entry.user_id, entry.reason, *[none] * 5, cast(0, Numeric), cast(0, Numeric), literal(1),
-        case((is_unknown(), 1), else_=0),
-    ).where(entry.amount.is_(None), *scope.covers(entry, entry.answered_at))  # fmt: skip
-    rows = union_all(known, nulls).subquery("rows").c
-    sets = [tuple_(*(rows[name] for name in names)) for names in _SETS]
-    return select(
-        func.grouping(*(rows[name] for name in _COLUMNS)).label("mask"), *(rows[name] for name in _COLUMNS),
-        *(func.sum(rows[name]).label(name) for name in _SUMS),
-    ).group_by(func.grouping_sets(*sets))  # fmt: skip
+        fact.without_amount, fact.without_amount.label("unknown"),
+    ).where(*scope.covers_facts(fact))  # fmt: skip
+    settled = select(
+        _step(scope, costs.day_of(entry.answered_at)), entry.execution_mode, func.coalesce(entry.model, ""),
+        entry.profile_id, entry.user_id, entry.reason, *[none] * (len(_SUMS) - 1), literal(-1),
+    ).where(is_lost_and_settled(), *scope.covers_entries())  # fmt: skip
+    rows = union_all(known, settled).cte("rows").c
+    rest = _summed(rows, *(rows[name] for name in _COLUMNS)).cte("rest").c
+    mask = func.grouping(*(rest[name] for name in _COLUMNS)).label("mask")
+    sets = [tuple_(*(rest[name] for name in names)) for names in _SETS]
+    no_user, not_grouped = null().label("user"), [null().label(name) for name in _COLUMNS]
+    return union_all(
+        _summed(rest, mask, *(rest[name] for name in _COLUMNS), no_user, by=[func.grouping_sets(*sets)]),
+        _summed(rows, literal(_OF_USERS), *not_grouped, rows.user, by=[rows.user]),
+    )
+
+
+def _summed(rows: Any, *keys: ColumnElement[Any], by: Sequence[ColumnElement[Any]] | None = None) -> Select[Any]:
+    """The keys and _SUMS, grouped by the keys if nothing else is said."""
+    return select(*keys, *(func.sum(rows[name]).label(name) for name in _SUMS)).group_by(*(keys if by is None else by))
+
+
+def _step(scope: Scope, day: ColumnElement[date]) -> ColumnElement[date]:
+    """The day, or in a long period the first day of its month."""
+    return cast(func.date_trunc("month", day), Date) if scope.step == "month" else day
 
 
 @dataclass(frozen=True)
@@ -170,28 +208,22 @@ def choices(session: Session, scope: Scope) -> Choices:
     """What is there in the period of the scope, whatever else it says, and what it is narrowed down to."""
     fact = costs.facts().c
     names = (fact.model, fact.profile_id, fact.user_id)
-    rows = session.execute(
-        select(*(func.array_agg(name.distinct()) for name in names))
-        .where(*Scope(scope.first, scope.last).covers(fact, fact.hour))
-    ).one()  # fmt: skip
+    rows = session.execute(select(*names).where(*Scope(scope.first, scope.last).covers_facts(fact)).distinct()).all()
     chosen = (scope.model, scope.profile_id, scope.user_id)
-    models, profiles, users = ({*(row or ()), value} - {None, ""} for row, value in zip(rows, chosen, strict=True))
+    models, profiles, users = (
+        {*(row[place] for row in rows), value} - {None, ""} for place, value in enumerate(chosen)
+    )
     emails = _emails(session, users)
     return Choices(sorted(models), sorted(profiles), sorted(emails.items(), key=lambda item: item[1]))
 
 
 def _emails(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
-    rows = session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
+    rows = session.execute(select(User.id, User.email).where(User.id == func.any(list(user_ids))))
     return {user_id: email for user_id, email in rows}
 
 
-def _key(row: Any, dimension: Dimension) -> Any:
-    value = getattr(row, dimension.value)
-    return value.astimezone(UTC).date() if dimension is Dimension.DAY else value
-
-
 def _line(row: Any, key: Any, label: str, total: Line | None = None) -> Line:
-    amount = row.amount if row.nulls < row.entries else None
+    amount = row.amount if row.without_amount < row.entries else None
     share = float(amount / total.amount) if amount is not None and total and total.amount else None
     return Line(
         key, label, int(row.answers), int(row.input_tokens), int(row.cached_input_tokens), int(row.output_tokens),

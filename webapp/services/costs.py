@@ -6,35 +6,43 @@ Amounts are USD; unknown ones are in no sum.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, case, func, literal, select, text, union_all, update
+from sqlalchemy import ColumnElement, Date, Subquery, case, cast, func, literal, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import ExecutionMode
-from webapp.models import CostHour, LedgerEntry, RollUp
-from webapp.services.ledger import is_unknown
+from webapp.models import CostDay, LedgerEntry, RollUp
+from webapp.services.ledger import is_lost_and_settled
 
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 50_000  # entries that one roll-up takes: about a second
 LOCK_SECONDS = 1.0  # those who write wait behind a roll-up that waits: not for long
-KEYS = ("hour", "user_id", "profile_id", "execution_mode", "model", "reason")
-FIGURES = ("entries", "input_tokens", "cached_input_tokens", "output_tokens", "amount", "sync_amount")
+KEYS = ("day", "user_id", "profile_id", "execution_mode", "model", "reason")
+FIGURES = ("entries", "without_amount", "input_tokens", "cached_input_tokens", "output_tokens", "amount",
+           "sync_amount")  # fmt: skip
 
 
 def facts() -> Subquery:
-    """Rows of (hour, user_id, profile_id, execution_mode, model, reason, entries, …_tokens, amount, sync_amount).
+    """Rows of KEYS and FIGURES.
 
     What is rolled up, and each entry since then: whoever sums them up reads the whole ledger, to the last entry.
     """
-    last = func.coalesce(select(RollUp.last_ledger_id).scalar_subquery(), 0)
-    recent = select(*_facts_of_an_entry()).where(LedgerEntry.id > last)
-    return union_all(select(*(getattr(CostHour, name) for name in (*KEYS, *FIGURES))), recent).subquery("facts")
+    last = func.coalesce(select(RollUp.summed_up_to).scalar_subquery(), 0)
+    # Nothing is above the newest: the planner takes a range for narrow, and half a range for a third of the ledger.
+    newest = select(func.max(LedgerEntry.id)).scalar_subquery()
+    recent = select(*_facts_of_an_entry()).where(LedgerEntry.id > last, LedgerEntry.id <= newest)
+    return union_all(select(*(getattr(CostDay, name) for name in (*KEYS, *FIGURES))), recent).subquery("facts")
+
+
+def day_of(answered_at: Any) -> ColumnElement[date]:
+    """The day (UTC) that an answer of this moment belongs to."""
+    return cast(func.timezone("UTC", answered_at), Date)
 
 
 def _facts_of_an_entry() -> list[ColumnElement[Any]]:
@@ -43,8 +51,9 @@ def _facts_of_an_entry() -> list[ColumnElement[Any]]:
     sync_amount = case((entry.amount.is_not(None), func.coalesce(entry.sync_amount, entry.amount)))
     figures = (entry.input_tokens, entry.cached_input_tokens, entry.output_tokens, entry.amount, sync_amount)
     values = (
-        func.date_trunc("hour", entry.answered_at, "UTC"), entry.user_id, entry.profile_id, entry.execution_mode,
-        func.coalesce(entry.model, ""), entry.reason, literal(1), *(func.coalesce(figure, 0) for figure in figures),
+        day_of(entry.answered_at), entry.user_id, entry.profile_id, entry.execution_mode,
+        func.coalesce(entry.model, ""), entry.reason, literal(1), case((entry.amount.is_(None), 1), else_=0),
+        *(func.coalesce(figure, 0) for figure in figures),
     )  # fmt: skip
     return [value.label(name) for name, value in zip((*KEYS, *FIGURES), values, strict=True)]
 
@@ -58,19 +67,23 @@ def saved_by(fact: Any) -> ColumnElement[Decimal]:
     )
 
 
-def totals(session: Session, since: datetime) -> tuple[Decimal, Decimal, int]:
-    """USD spent and saved by the answers since the beginning of that hour, and unknown entries of all times."""
+def totals(session: Session, first: date) -> tuple[Decimal, Decimal, int]:
+    """USD spent and saved by the answers since the beginning of this day (UTC), and unknown entries of all times."""
     fact = facts().c
-    spent, saved = session.execute(
-        select(func.coalesce(func.sum(fact.amount), 0), func.coalesce(func.sum(saved_by(fact)), 0))
-        .where(fact.hour >= func.date_trunc("hour", since, "UTC"))
-    ).one()  # fmt: skip
-    unknown = session.execute(select(func.count()).where(is_unknown())).scalar_one()
-    return spent, saved, unknown
+    is_wanted = fact.day >= first
+    settled = select(func.count()).select_from(LedgerEntry).where(is_lost_and_settled()).scalar_subquery()
+    spent, saved, unknown = session.execute(
+        select(
+            func.coalesce(func.sum(fact.amount).filter(is_wanted), 0),
+            func.coalesce(func.sum(saved_by(fact)).filter(is_wanted), 0),
+            func.coalesce(func.sum(fact.without_amount), 0) - settled,
+        )
+    ).one()
+    return spent, saved, int(unknown)
 
 
 def roll_up(session: Session, at_most: int = MOST_AT_ONCE) -> int:
-    """Add the entries since the last time to `cost_hours`; returns how many. Commits. Safe to do twice at once.
+    """Add the entries since the last time to `cost_days`; returns how many. Commits. Safe to do twice at once.
 
     Ids are given out in order but committed in any: an entry with a lower id may come after one that is seen. So the
     entries are seen while nobody writes. When writers do not end within LOCK_SECONDS, the next time will do.
@@ -81,8 +94,8 @@ def roll_up(session: Session, at_most: int = MOST_AT_ONCE) -> int:
         horizon = session.execute(select(func.max(LedgerEntry.id))).scalar_one() or 0
         session.rollback()  # whoever wants to write may: all that comes now is beyond the horizon
         session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-        session.execute(insert(RollUp).values(id=1, last_ledger_id=0).on_conflict_do_nothing())
-        done = session.execute(select(RollUp.last_ledger_id).with_for_update()).scalar_one()
+        session.execute(insert(RollUp).values(id=1, last_ledger_id=0, summed_up_to=0).on_conflict_do_nothing())
+        done = session.execute(select(RollUp.summed_up_to).with_for_update()).scalar_one()
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
             raise
@@ -99,9 +112,9 @@ def roll_up(session: Session, at_most: int = MOST_AT_ONCE) -> int:
         entries = select(*_facts_of_an_entry()).where(LedgerEntry.id > done, LedgerEntry.id <= last).subquery()
         keys = [entries.c[name] for name in KEYS]
         sums = select(*keys, *(func.sum(entries.c[name]) for name in FIGURES)).group_by(*keys)
-        statement = insert(CostHour).from_select([*KEYS, *FIGURES], sums)
-        added = {name: getattr(CostHour, name) + statement.excluded[name] for name in FIGURES}
+        statement = insert(CostDay).from_select([*KEYS, *FIGURES], sums)
+        added = {name: getattr(CostDay, name) + statement.excluded[name] for name in FIGURES}
         session.execute(statement.on_conflict_do_update(index_elements=KEYS, set_=added))
-        session.execute(update(RollUp).values(last_ledger_id=last))
+        session.execute(update(RollUp).values(summed_up_to=last))
     session.commit()
     return count

@@ -122,21 +122,22 @@ INVARIANTS = (
     ),
     Invariant(
         "roll_ups_are_sums",
-        "Each hour of the costs is the sum of its ledger entries, as far as they are rolled up.",
+        "Each day of the costs is the sum of its ledger entries, as far as they are rolled up.",
         "The ledger was edited, or rolled up past services/costs.py: reports and budgets are wrong.",
-        """SELECT 'hour ' || to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:00') || ', user ' || user_id || ', '
-                  || profile_id || ', ' || execution_mode || ', ' || model || ', ' || reason
-           FROM (SELECT hour, user_id, profile_id, execution_mode, model, reason, entries, input_tokens,
-                        cached_input_tokens, output_tokens, amount, sync_amount FROM cost_hours
+        """SELECT 'day ' || day || ', user ' || user_id || ', ' || profile_id || ', ' || execution_mode || ', '
+                  || model || ', ' || reason
+           FROM (SELECT day, user_id, profile_id, execution_mode, model, reason, entries, without_amount, input_tokens,
+                        cached_input_tokens, output_tokens, amount, sync_amount FROM cost_days
                  UNION ALL
-                 SELECT date_trunc('hour', answered_at, 'UTC'), user_id, profile_id, execution_mode,
-                        coalesce(model, ''), reason, -1, -coalesce(input_tokens, 0), -coalesce(cached_input_tokens, 0),
-                        -coalesce(output_tokens, 0), -coalesce(amount, 0),
-                        CASE WHEN amount IS NULL THEN 0 ELSE -coalesce(sync_amount, amount) END
-                 FROM ledger WHERE id <= (SELECT last_ledger_id FROM roll_ups)) AS both_sides
-           GROUP BY hour, user_id, profile_id, execution_mode, model, reason
-           HAVING sum(entries) <> 0 OR sum(input_tokens) <> 0 OR sum(cached_input_tokens) <> 0
-              OR sum(output_tokens) <> 0 OR sum(amount) <> 0 OR sum(sync_amount) <> 0""",
+                 SELECT CAST(answered_at AT TIME ZONE 'UTC' AS date), user_id, profile_id, execution_mode,
+                        coalesce(model, ''), reason, -1, CASE WHEN amount IS NULL THEN -1 ELSE 0 END,
+                        -coalesce(input_tokens, 0), -coalesce(cached_input_tokens, 0), -coalesce(output_tokens, 0),
+                        -coalesce(amount, 0), CASE WHEN amount IS NULL THEN 0 ELSE -coalesce(sync_amount, amount) END
+                 FROM ledger WHERE id <= (SELECT summed_up_to FROM roll_ups)) AS both_sides
+           GROUP BY day, user_id, profile_id, execution_mode, model, reason
+           HAVING sum(entries) <> 0 OR sum(without_amount) <> 0 OR sum(input_tokens) <> 0
+              OR sum(cached_input_tokens) <> 0 OR sum(output_tokens) <> 0 OR sum(amount) <> 0
+              OR sum(sync_amount) <> 0""",
     ),
     Invariant(
         "one_batch",

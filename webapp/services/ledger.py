@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, and_, literal, not_, select
+from sqlalchemy import ColumnElement, Text, and_, literal, not_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -123,10 +123,15 @@ def record_lost_batch_answers(session: Session, window_id: int, now: datetime) -
 
 def is_unknown() -> ColumnElement[bool]:
     """The entries whose amount nobody knows; not those of a lost answer that came after all."""
+    return and_(LedgerEntry.amount.is_(None), not_(is_lost_and_settled()))
+
+
+def is_lost_and_settled() -> ColumnElement[bool]:
+    """The entries of lost answers that came after all: another entry of the attempt says what it cost."""
     other = aliased(LedgerEntry)
     settled = (
         select(other.id)
         .where(other.job_id == LedgerEntry.job_id, other.attempt == LedgerEntry.attempt, other.answer_key != LOST_KEY)
         .exists()
     )
-    return and_(LedgerEntry.amount.is_(None), not_(and_(LedgerEntry.answer_key == LOST_KEY, settled)))
+    return and_(LedgerEntry.answer_key == literal(LOST_KEY, Text, literal_execute=True), settled)  # by ix_ledger_lost

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BatchWindow
-from webapp.services import costs, latency, vitals
+from webapp.services import cost_reports, costs, latency, vitals
 from webapp.services.batches import QueueView
 from webapp.services.clock import clock
 
-DAY, MONTH = timedelta(days=1), timedelta(days=30)
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Overview:
     in_windows: int  # jobs that these windows were opened with
     ended: dict[JobStatus, int]  # within a day, of the newest vitals.MOST_COUNTED
     is_at_least: bool  # … which are not all of them
-    spent: Decimal  # USD, within 30 days
-    saved: Decimal  # USD, by batching, within 30 days
+    spent: Decimal  # USD, of 30 days as /admin/costs has them
+    saved: Decimal  # USD, by batching, of the same
     unknown_entries: int  # of all times
     latency: dict[ExecutionMode, vitals.Spread]  # seconds, of a day
 
@@ -45,7 +45,7 @@ def overview(session: Session, queues: Sequence[QueueView]) -> Overview:
     ended: Counter[JobStatus] = Counter()
     for (_, status), count in vitals.ended_since(session, now - DAY).items():
         ended[status] += count
-    spent, saved, unknown = costs.totals(session, now - MONTH)
+    spent, saved, unknown = costs.totals(session, cost_reports.period("30d", now)[0])
     return Overview(
         created=sync.created, running=sync.processing, queued=sum(view.state.queued for view in queues),
         windows=windows, in_windows=int(in_windows), ended=dict.fromkeys(JobStatus, 0) | ended,

@@ -181,7 +181,7 @@ def _with_costs(session: Session, users: Sequence[User]) -> list[Account]:
     fact = costs.facts().c
     sums = session.execute(
         select(fact.user_id, func.sum(fact.entries), func.sum(fact.amount))
-        .where(fact.user_id.in_([user.id for user in users]), fact.hour >= start, fact.hour < end)
+        .where(fact.user_id.in_([user.id for user in users]), fact.day >= start.date(), fact.day < end.date())
         .group_by(fact.user_id)
     )
     found = {user_id: (int(answers), spent) for user_id, answers, spent in sums}

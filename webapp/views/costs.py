@@ -29,9 +29,10 @@ MOST_BARS = 12  # the rest is one bar more
 def index() -> ResponseReturnValue:
     session, now = db.session(), clock(db.session())
     scope, before = _scope(now), request.args.get("before", type=int)
-    unknown = cost_entries.list_unknown(session, scope, before=before)
+    report = cost_reports.report(session, scope)
+    unknown = cost_entries.list_unknown(session, scope, before=before) if report.total.unknown else []
     return render_template(
-        "admin/costs.html", scope=scope, query=_query(scope), report=cost_reports.report(session, scope),
+        "admin/costs.html", scope=scope, query=_query(scope), report=report,
         narrowed=lambda dimension, line: _query(scope) | _narrowed(dimension, line, scope),
         choices=cost_reports.choices(session, scope),
         periods={label: cost_reports.period(name, now) for name, label in cost_reports.PERIODS.items()},
