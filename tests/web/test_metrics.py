@@ -213,7 +213,7 @@ def test_a_job_waits_for_n8n_from_its_move_to_sync_or_the_end_of_its_back_off(
 ) -> None:
     _, [moved, _] = make_queued_jobs(session, parts, user, 2)
     days_ago, now = clock(session) - timedelta(days=2), clock(session)
-    session.execute(update(Job).values(created_at=days_ago))
+    session.execute(update(Job).where(Job.finished_at.is_not(None)).values(created_at=days_ago))
     session.execute(update(JobEvent).values(at=days_ago))
     lifecycle.move_jobs_to_sync(session, [moved], now=now - timedelta(seconds=40), actor="test", reason="its deadline")
     session.commit()
@@ -255,6 +255,7 @@ def test_how_long_dispatch_and_ingest_take(figure: Figure, session: Session, par
     answer(session, parts, failed, 400, {"error": {"message": "no"}})  # it has no result to measure
     times = {"queue_ms": 2_000, "provider_ms": 500, "total_ms": 12_500}
     session.execute(update(JobResult).values(**times))
+    session.execute(update(Job).values(created_at=Job.finished_at - timedelta(milliseconds=12_500)))
     session.commit()
     for quantile in ("0.5", "0.95"):
         assert figure("recent_dispatch_seconds", quantile=quantile) == pytest.approx(2, abs=0.01)

@@ -49,7 +49,8 @@ def fail(session: Session, job_ids: list[int], code: str | None, message: str = 
 
 def complete(session: Session, job_id: int, took_ms: int, **ago: float) -> None:
     at = clock(session) - timedelta(**ago)
-    session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.COMPLETED, finished_at=at))
+    times = {"created_at": at - timedelta(milliseconds=took_ms), "finished_at": at}
+    session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.COMPLETED, **times))
     session.add(JobResult(job_id=job_id, attempt=1, answer_key=str(job_id), text="x", is_cut=False, queue_ms=0,
                           total_ms=took_ms, created_at=at))  # fmt: skip
     session.commit()
@@ -163,10 +164,11 @@ def test_latency_is_by_hour_and_mode(session: Session, parts: Parts, alice: User
     for job_id, took in zip(now_jobs, (1000, 2000, 9000), strict=True):
         complete(session, job_id, took)
     complete(session, batch_jobs[0], 60_000, hours=2)
-    newest, oldest = latency.by_hour(session)
+    newest, oldest = latency.by_hour(session, clock(session))
     assert (newest.mode, newest.jobs, newest.p50, round(newest.p95, 2)) == ("sync", 3, 2.0, 8.3)
     assert (oldest.mode, oldest.p50, newest.hour - oldest.hour) == ("batch", 60.0, timedelta(hours=2))
-    assert {mode.value: spread[0] for mode, spread in latency.last_day(session).items()} == {"sync": 2, "batch": 60}
+    day = latency.last_day(session, clock(session))
+    assert {mode.value: spread[0] for mode, spread in day.items()} == {"sync": 2, "batch": 60}
 
 
 def test_the_chart_has_the_figures_of_the_table(
@@ -236,10 +238,10 @@ def test_no_figure_of_these_pages_reads_every_job(
     make_window(session, parts, alice)
     plans.clear()
     queues = batches.list_queues(session, parts.settings, parts.profiles, at_most=batches.MOST_QUEUED)
-    overview.overview(session, queues)
+    overview.overview(session, queues, clock(session))
     failure_reports.job_failures(session, DAY)
-    latency.by_hour(session)
-    latency.last_day(session)
+    latency.by_hour(session, clock(session))
+    latency.last_day(session, clock(session))
     asked = list(plans)
     connection = session.connection()
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")

@@ -124,6 +124,10 @@ class WindowEvent(Base):
     actor: Mapped[str]
     detail: Mapped[Json | None] = mapped_column()
 
+    __table_args__ = (  # how the provider does
+        Index("ix_window_events_refused", "at", postgresql_where=text("event = 'create_refused'")),
+    )
+
 
 class StrayBatch(Base):
     """A provider batch named in an answer that came too late to count: `flask doctor` looks after it."""

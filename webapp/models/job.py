@@ -107,10 +107,18 @@ class Job(Base):
         Index(
             "ix_jobs_submission", "submission_id", "status", "id", postgresql_where=text("submission_id IS NOT NULL")
         ),
-        # Failures by reason.
-        Index("ix_jobs_failed", "failure_code", text("id DESC"), postgresql_where=text("status = 'failed'")),
-        # The history page: newest first, for one user and for all; and what ended without an answer, which is rare.
-        Index("ix_jobs_user_newest", "user_id", text("id DESC")),
+        # Failures by reason: all that their page asks of each.
+        Index(
+            "ix_jobs_failed",
+            "failure_code",
+            text("finished_at DESC"),
+            text("id DESC"),
+            postgresql_include=["profile_id"],
+            postgresql_where=text("status = 'failed'"),
+        ),
+        # The history page: newest first, for one user and for all, with the state of each, as thousands are counted;
+        # and what ended without an answer, which is rare.
+        Index("ix_jobs_user_newest", "user_id", text("id DESC"), postgresql_include=["status"]),
         Index(
             "ix_jobs_user_ended",
             "user_id",
@@ -189,6 +197,12 @@ class JobAnswer(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "attempt", "answer_key"),
         Index("ix_job_answers_answer_key", "answer_key", postgresql_using="hash"),  # the search for the provider's id
+        Index(  # how the provider does; errors are few
+            "ix_job_answers_errors",
+            "received_at",
+            postgresql_include=["status_code"],
+            postgresql_where=text("status_code NOT BETWEEN 200 AND 299"),
+        ),
     )
 
 

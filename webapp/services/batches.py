@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, case, func, or_, select, text, true
+from sqlalchemy import Select, case, func, or_, select, text, true, union_all
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -207,12 +207,16 @@ class Waiting:
 def _waiting(settings: Settings, now: datetime, at_most: int | None = None) -> Select[Any]:
     """Each queue, and after it the columns of `Waiting`; `queued` is counted up to `at_most`.
 
-    One row of each index is read: ix_jobs_claim, and ix_jobs_claim_by_deadline from the first job that may still ride.
+    One row of each index is read: ix_jobs_claim, and ix_jobs_claim_by_deadline from the first job that may still ride;
+    and they are counted in that index which knows all that is asked, without a look at the jobs.
     """
     by_deadline = Queue.strategy == BatchStrategy.DEADLINE
     may_ride = Job.need_by > settings.deadlines.past_last_ride(now)  # as the claim says; the others run now, soon
     is_waiting = (*_is_waiting(), or_(~by_deadline, may_ride))
-    some = select(Job.id).where(*is_waiting).limit(at_most).correlate(Queue).subquery()
+    some = union_all(*(
+        select(Job.id).where(*_is_waiting(), *conditions).limit(at_most).correlate(Queue)
+        for conditions in ((~by_deadline,), (by_deadline, may_ride))
+    )).subquery()  # fmt: skip
     counted = select(func.count().label("queued")).select_from(some).correlate(Queue).lateral("counted")
     oldest = (
         select(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)

@@ -8,9 +8,23 @@ from __future__ import annotations
 import logging
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Subquery, case, cast, func, literal, select, text, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    ScalarSelect,
+    Subquery,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -28,6 +42,7 @@ FIGURES = ("entries", "without_amount", "input_tokens", "cached_input_tokens", "
            "sync_amount")  # fmt: skip
 
 
+@cache
 def facts() -> Subquery:
     """Rows of KEYS and FIGURES.
 
@@ -67,16 +82,20 @@ def saved_by(fact: Any) -> ColumnElement[Decimal]:
     )
 
 
+def settled_entries() -> ScalarSelect[int]:
+    """How many lost answers came after all, as a column: of the entries without an amount these are known."""
+    return select(func.count()).select_from(LedgerEntry).where(is_lost_and_settled()).scalar_subquery()
+
+
 def totals(session: Session, first: date) -> tuple[Decimal, Decimal, int]:
     """USD spent and saved by the answers since the beginning of this day (UTC), and unknown entries of all times."""
     fact = facts().c
     is_wanted = fact.day >= first
-    settled = select(func.count()).select_from(LedgerEntry).where(is_lost_and_settled()).scalar_subquery()
     spent, saved, unknown = session.execute(
         select(
             func.coalesce(func.sum(fact.amount).filter(is_wanted), 0),
             func.coalesce(func.sum(saved_by(fact)).filter(is_wanted), 0),
-            func.coalesce(func.sum(fact.without_amount), 0) - settled,
+            func.coalesce(func.sum(fact.without_amount), 0) - settled_entries(),
         )
     ).one()
     return spent, saved, int(unknown)

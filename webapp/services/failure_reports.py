@@ -32,28 +32,31 @@ class JobFailures:
     message: str | None  # of the example
 
 
-# The codes are found by skipping from one to the next in ix_jobs_failed; of each, its newest ids are read there, too,
-# and then these rows. Of those without a code the order is written out: PostgreSQL does not see that NULLs are equal,
-# and would look through all jobs.
+# All of it is in ix_jobs_failed: the codes are found by skipping from one to the next, and of each its newest failures
+# are next to one another. Of those without a code the order is written out: PostgreSQL does not see that NULLs are
+# equal, and would look through all jobs.
 _BY_REASON = text("""
     WITH RECURSIVE codes (code) AS (
         SELECT min(failure_code) FROM jobs WHERE status = 'failed'
         UNION ALL
         SELECT (SELECT min(failure_code) FROM jobs WHERE status = 'failed' AND failure_code > code)
         FROM codes WHERE code IS NOT NULL
-    ), newest AS MATERIALIZED (
-        SELECT found.id FROM (SELECT code FROM codes WHERE code IS NOT NULL LIMIT :most_codes) AS known
+    ), newest AS (
+        SELECT found.* FROM (SELECT code FROM codes WHERE code IS NOT NULL LIMIT :most_codes) AS known
         CROSS JOIN LATERAL (
-            SELECT id FROM jobs WHERE status = 'failed' AND failure_code = known.code ORDER BY id DESC LIMIT :most
+            SELECT failure_code, profile_id, finished_at, id FROM jobs
+            WHERE status = 'failed' AND failure_code = known.code AND finished_at > :since
+            ORDER BY finished_at DESC, id DESC LIMIT :most
         ) AS found
         UNION ALL (
-            SELECT id FROM jobs WHERE status = 'failed' AND failure_code IS NULL
-            ORDER BY failure_code, id DESC LIMIT :most
+            SELECT failure_code, profile_id, finished_at, id FROM jobs
+            WHERE status = 'failed' AND failure_code IS NULL AND finished_at > :since
+            ORDER BY failure_code, finished_at DESC, id DESC LIMIT :most
         )
     ), lines AS (
         SELECT failure_code, profile_id, count(*) AS jobs, min(finished_at) AS first_at, max(finished_at) AS last_at,
-               max(id) AS example_id
-        FROM newest JOIN jobs USING (id) WHERE finished_at > :since GROUP BY failure_code, profile_id
+               (array_agg(id ORDER BY finished_at DESC, id DESC))[1] AS example_id
+        FROM newest GROUP BY failure_code, profile_id
     )
     SELECT lines.*, jobs.failure_message AS message FROM lines JOIN jobs ON jobs.id = lines.example_id
     ORDER BY lines.jobs DESC, lines.last_at DESC

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,6 @@ from webapp.gateways.storage import Storage
 from webapp.models import BatchWindow
 from webapp.services import reporting, vitals
 from webapp.services.batches import QueueView
-from webapp.services.clock import clock
 from webapp.services.shutdowns import Shutdown
 
 N8N_CHECK_SECONDS = 10.0
@@ -57,7 +56,7 @@ class Check:
 
 def checks(
     session: Session, config: Config, n8n: N8n, storage: Storage, queues: Sequence[QueueView],
-    shutdowns: Sequence[Shutdown],
+    shutdowns: Sequence[Shutdown], now: datetime,
 ) -> list[Check]:  # fmt: skip
     """Every part, in the order of the page. n8n and the document store were asked ten seconds ago, at most."""
     return [
@@ -65,8 +64,8 @@ def checks(
         _n8n(n8n),
         _migrations(session, config),
         _documents(storage),
-        _provider(session),
-        _windows(session),
+        _provider(session, now),
+        _windows(session, now),
         _queues(queues),
         _webhooks(session),
         _models(shutdowns),
@@ -74,9 +73,9 @@ def checks(
 
 
 def _heartbeat(session: Session) -> Check:
-    said = reporting.check_heartbeat(session)
-    if said == "ok":
-        age = vitals.heartbeat_age(session) or 0.0
+    age = vitals.heartbeat_age(session)
+    said = reporting.say_heartbeat(age)
+    if said == "ok" and age is not None:
         return Check("Heartbeat", "ok", f"It beat {max(age, 0):.0f} s ago.")
     return Check(
         "Heartbeat", "bad", f"It {said}." if said.startswith("has") else f"It is {said}.",
@@ -119,8 +118,8 @@ def _documents(storage: Storage) -> Check:
     )  # fmt: skip
 
 
-def _provider(session: Session) -> Check:
-    found = vitals.provider_errors(session, clock(session) - vitals.RECENT)
+def _provider(session: Session, now: datetime) -> Check:
+    found = vitals.provider_errors(session, now - vitals.RECENT)
     errors = {kind: count for kind, count in found.items() if count}
     if not errors:
         return Check("Provider", "ok", "No error in the last 15 minutes.")
@@ -137,19 +136,18 @@ def _provider(session: Session) -> Check:
     return Check("Provider", state, f"In the last 15 minutes {said}.", todo, runbook)
 
 
-def _windows(session: Session) -> Check:
+def _windows(session: Session, now: datetime) -> Check:
     """Of the last day; what is unfinished and has a problem now."""
-    troubled = session.scalars(
-        select(func.count()).where(BatchWindow.finished_at.is_(None), BatchWindow.problem.is_not(None))
-    ).one()
+    has_trouble = (BatchWindow.finished_at.is_(None), BatchWindow.problem.is_not(None))
     is_lost = BatchWindow.status.in_([WindowStatus.FAILED, WindowStatus.EXPIRED])
-    since = clock(session) - timedelta(days=1)
+    since = now - timedelta(days=1)
     newest = (  # by ix_batch_windows_keeps_files
         select(BatchWindow.id)
         .where(BatchWindow.finished_at > since, BatchWindow.files_deleted_at.is_(None), is_lost)
         .limit(MOST_FAILURES)
     )
-    failed = session.scalars(select(func.count()).select_from(newest.subquery())).one()
+    counts = (select(func.count()).where(*has_trouble), select(func.count()).select_from(newest.subquery()))
+    troubled, failed = session.execute(select(*(count.scalar_subquery() for count in counts))).one()
     said = [f"{failed} failed or expired within a day"] * bool(failed)
     said += [f"{troubled} of the unfinished ones ran into a problem and are tried again"] * bool(troubled)
     if not said:

@@ -236,7 +236,7 @@ def list_jobs(
     session: Session, *, user_id: int | None, before: int | None = None, size: int = PAGE_SIZE
 ) -> tuple[list[Job], int | None]:
     """The newest jobs, of one user or (None) of all, and the id to pass as `before` for the next page, if any."""
-    statement = select(Job).options(joinedload(Job.result), joinedload(Job.user)).order_by(Job.id.desc())
+    statement = select(Job).options(joinedload(Job.user)).order_by(Job.id.desc())
     if user_id is not None:
         statement = statement.where(Job.user_id == user_id)
     if before is not None:

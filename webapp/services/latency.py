@@ -12,10 +12,9 @@ from typing import Any
 from sqlalchemy import func, literal, select, true
 from sqlalchemy.orm import Session
 
-from webapp.domain.states import ExecutionMode
-from webapp.models import Job, JobResult
+from webapp.domain.states import ExecutionMode, JobStatus
+from webapp.models import Job
 from webapp.services import vitals
-from webapp.services.clock import clock
 
 HOURS = 24
 MOST_OF_AN_HOUR = 1_000
@@ -31,19 +30,19 @@ class HourLatency:
     p95: float  # seconds
 
 
-def last_day(session: Session) -> dict[ExecutionMode, vitals.Spread]:
+def last_day(session: Session, now: datetime) -> dict[ExecutionMode, vitals.Spread]:
     """{mode: (p50, p95) in seconds} of the newest jobs that ended within a day."""
-    newest = vitals.newest_ended(clock(session) - timedelta(days=1)).limit(vitals.MOST_MEASURED)
+    newest = vitals.newest_ended(now - timedelta(days=1)).limit(vitals.MOST_MEASURED)
     found = vitals.job_spreads(session, newest.subquery())
     return {mode: found[mode] for mode in ExecutionMode if mode in found}
 
 
-def by_hour(session: Session) -> list[HourLatency]:
+def by_hour(session: Session, now: datetime) -> list[HourLatency]:
     """The last HOURS, the newest first; hours and modes in which no job was completed are not there."""
-    this_hour = clock(session).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    this_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hours = func.generate_series(this_hour - (HOURS - 1) * HOUR, this_hour, HOUR).table_valued("hour").render_derived()
     ended = (  # by ix_jobs_keeps_request
-        select(Job.id, Job.execution_mode)
+        select(Job.execution_mode, Job.status, vitals.took(Job).label("took"))
         .where(
             Job.finished_at >= hours.c.hour, Job.finished_at < hours.c.hour + literal(HOUR),
             Job.request_deleted_at.is_(None),
@@ -52,12 +51,11 @@ def by_hour(session: Session) -> list[HourLatency]:
         .limit(MOST_OF_AN_HOUR)
         .lateral("ended")
     )  # fmt: skip
-    spread = vitals.quantiles(JobResult.total_ms / 1000.0)
     rows: Any = session.execute(
-        select(hours.c.hour, ended.c.execution_mode, func.count(), spread)
+        select(hours.c.hour, ended.c.execution_mode, func.count(), vitals.quantiles(ended.c.took))
         .select_from(hours)
         .join(ended, true())
-        .join(JobResult, JobResult.job_id == ended.c.id)
+        .where(ended.c.status == JobStatus.COMPLETED)
         .group_by(hours.c.hour, ended.c.execution_mode)
         .order_by(hours.c.hour.desc(), ended.c.execution_mode)
     )

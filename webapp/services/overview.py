@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import func, select
@@ -15,7 +15,6 @@ from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BatchWindow
 from webapp.services import cost_reports, costs, latency, vitals
 from webapp.services.batches import QueueView
-from webapp.services.clock import clock
 
 DAY = timedelta(days=1)
 
@@ -35,20 +34,22 @@ class Overview:
     latency: dict[ExecutionMode, vitals.Spread]  # seconds, of a day
 
 
-def overview(session: Session, queues: Sequence[QueueView]) -> Overview:
+def overview(session: Session, queues: Sequence[QueueView], now: datetime) -> Overview:
     """What goes on now, what ended within a day, what that took, and what 30 days cost."""
-    now = clock(session)
-    sync = vitals.sync_figures(session)
-    windows, in_windows = session.execute(
-        select(func.count(), func.coalesce(func.sum(BatchWindow.job_count), 0)).where(BatchWindow.finished_at.is_(None))
+    windows, in_windows = (
+        select(figure).where(BatchWindow.finished_at.is_(None)).scalar_subquery()
+        for figure in (func.count(), func.coalesce(func.sum(BatchWindow.job_count), 0))
+    )
+    created, running, windows_now, in_windows_now = session.execute(
+        select(*vitals.sync_counts(), windows, in_windows)
     ).one()
     ended: Counter[JobStatus] = Counter()
     for (_, status), count in vitals.ended_since(session, now - DAY).items():
         ended[status] += count
     spent, saved, unknown = costs.totals(session, cost_reports.period("30d", now)[0])
     return Overview(
-        created=sync.created, running=sync.processing, queued=sum(view.state.queued for view in queues),
-        windows=windows, in_windows=int(in_windows), ended=dict.fromkeys(JobStatus, 0) | ended,
+        created=created, running=running, queued=sum(view.state.queued for view in queues),
+        windows=windows_now, in_windows=int(in_windows_now), ended=dict.fromkeys(JobStatus, 0) | ended,
         is_at_least=ended.total() >= vitals.MOST_COUNTED, spent=spent, saved=saved, unknown_entries=unknown,
-        latency=latency.last_day(session),
+        latency=latency.last_day(session, now),
     )  # fmt: skip

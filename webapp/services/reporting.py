@@ -20,9 +20,8 @@ from webapp.domain.errors import UnavailableService
 from webapp.domain.states import ExecutionMode
 from webapp.gateways.n8n import N8n
 from webapp.gateways.storage import Storage
-from webapp.models import Heartbeat, LedgerEntry
-from webapp.models.operation import BEAT_ROW
-from webapp.services.clock import clock
+from webapp.models import LedgerEntry
+from webapp.services import vitals
 from webapp.services.ledger import LOST_KEY
 
 HEARTBEAT_STALE_SECONDS = 15
@@ -79,10 +78,13 @@ def _revisions(location: str) -> tuple[set[str], set[str]]:
 
 def check_heartbeat(session: Session) -> str:
     """ "ok", or since when it is silent."""
-    at = session.execute(select(Heartbeat.at).where(Heartbeat.name == BEAT_ROW)).scalar_one_or_none()
-    if at is None:
+    return say_heartbeat(vitals.heartbeat_age(session))
+
+
+def say_heartbeat(age: float | None) -> str:
+    """The same of its age in seconds."""
+    if age is None:
         return "has never beaten"
-    age = (clock(session) - at).total_seconds()
     return "ok" if age < HEARTBEAT_STALE_SECONDS else f"silent for {age:.0f} s"
 
 

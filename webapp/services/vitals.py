@@ -13,7 +13,22 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, Float, Numeric, Select, Subquery, case, cast, extract, func, select, text, type_coerce
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Float,
+    Numeric,
+    ScalarSelect,
+    Select,
+    Subquery,
+    case,
+    cast,
+    extract,
+    func,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -34,8 +49,7 @@ from webapp.models import (
 )
 from webapp.models.operation import BEAT_ROW, VITALS_ROW
 from webapp.services import batches, costs
-from webapp.services.clock import clock
-from webapp.services.ledger import is_unknown
+from webapp.services.clock import NOW, clock
 from webapp.services.registry import Profiles
 
 log = logging.getLogger(__name__)
@@ -136,6 +150,15 @@ def window_figures(session: Session) -> WindowFigures:
     )
 
 
+def sync_counts() -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+    """(sync jobs that nobody has started, those that an n8n execution has), as columns."""
+    created, processing = (
+        select(func.count()).select_from(Job).where(condition).scalar_subquery()
+        for condition in (Job.status == JobStatus.CREATED, Job.lease_until.is_not(None))
+    )
+    return created, processing
+
+
 def sync_figures(session: Session) -> SyncFigures:
     is_created = Job.status == JobStatus.CREATED
     first = select(Job.id, Job.not_before).where(is_created).order_by(Job.id).limit(MOST_WAITING).subquery().c
@@ -147,27 +170,27 @@ def sync_figures(session: Session) -> SyncFigures:
         .group_by(first.id, first.not_before)
         .subquery()
     )
-    oldest = session.execute(select(func.min(since.c.at))).scalar_one()
-    return SyncFigures(
-        created=session.scalars(select(func.count()).select_from(Job).where(is_created)).one(),
-        processing=session.scalars(select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))).one(),
-        oldest_created_seconds=max((clock(session) - oldest).total_seconds(), 0.0) if oldest else 0.0,
-    )
+    oldest = select(func.min(since.c.at)).scalar_subquery()
+    created, processing, seconds = session.execute(select(*sync_counts(), _seconds_since(oldest))).one()
+    return SyncFigures(created, processing, max(seconds or 0.0, 0.0))
 
 
 def cost_figures(session: Session) -> CostFigures:
     fact = costs.facts().c
     rows = session.execute(
-        select(fact.execution_mode, fact.reason, func.sum(fact.entries), func.sum(fact.amount))
+        select(
+            fact.execution_mode, fact.reason, func.sum(fact.entries).label("entries"),
+            func.sum(fact.amount).label("amount"), func.sum(fact.without_amount).label("without_amount"),
+        )
         .group_by(fact.execution_mode, fact.reason)
     ).all()  # fmt: skip
     amount = dict.fromkeys(ExecutionMode, Decimal())
-    for mode, _, _, usd in rows:
-        amount[mode] += usd
+    for row in rows:
+        amount[row.execution_mode] += row.amount
     return CostFigures(
-        answers={(mode, reason): int(entries) for mode, reason, entries, _ in rows},
+        answers={(row.execution_mode, row.reason): int(row.entries) for row in rows},
         amount=amount,
-        unknown=session.execute(select(func.count()).where(is_unknown())).scalar_one(),
+        unknown=int(sum(row.without_amount for row in rows)) - session.scalars(select(costs.settled_entries())).one(),
     )
 
 
@@ -182,14 +205,17 @@ def webhook_figures(session: Session) -> tuple[int, float]:
         .limit(MOST_COUNTED)
         .subquery()
     )
-    count, first = session.execute(select(func.count(), func.min(waiting.c.due_at))).one()
-    return count, max((clock(session) - first).total_seconds(), 0.0) if first else 0.0
+    count, seconds = session.execute(select(func.count(), _seconds_since(func.min(waiting.c.due_at)))).one()
+    return count, max(seconds or 0.0, 0.0)
 
 
 def heartbeat_age(session: Session) -> float | None:
     """Seconds since the last beat; None when there was none."""
-    at = session.scalars(select(Heartbeat.at).where(Heartbeat.name == BEAT_ROW)).one_or_none()
-    return (clock(session) - at).total_seconds() if at else None
+    return session.scalar(select(_seconds_since(Heartbeat.at)).where(Heartbeat.name == BEAT_ROW))
+
+
+def _seconds_since(moment: Any) -> ColumnElement[float]:
+    return cast(extract("epoch", NOW.element - moment), Float)
 
 
 def recent_figures(session: Session) -> RecentFigures:
@@ -206,10 +232,14 @@ def recent_figures(session: Session) -> RecentFigures:
     )
 
 
-def newest_ended(since: datetime) -> Select[int, ExecutionMode, JobStatus, datetime | None, datetime | None]:
+def newest_ended(
+    since: datetime,
+) -> Select[int, ExecutionMode, JobStatus, datetime, datetime | None, datetime | None, datetime | None]:
     """The jobs that ended since then, newest first, by ix_jobs_keeps_request: retention has not come to them yet."""
     return (
-        select(Job.id, Job.execution_mode, Job.status, Job.dispatched_at, Job.started_at)
+        select(
+            Job.id, Job.execution_mode, Job.status, Job.created_at, Job.dispatched_at, Job.started_at, Job.finished_at
+        )
         .where(Job.finished_at.is_not(None), Job.finished_at > since, Job.request_deleted_at.is_(None))
         .order_by(Job.finished_at.desc())
     )
@@ -224,10 +254,19 @@ def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, 
 
 
 def job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Spread]:
-    """{mode: how long these jobs took, from created until stored}; `ended` has the columns of `newest_ended`."""
-    took = select(ended.c.execution_mode, quantiles(JobResult.total_ms / 1000.0))
-    joined = took.join(ended, ended.c.id == JobResult.job_id).group_by(ended.c.execution_mode)
-    return {mode: tuple(spread) for mode, spread in session.execute(joined)}
+    """{mode: how long the completed ones took, from created until stored}; `ended` has columns of `newest_ended`."""
+    spreads = (
+        select(ended.c.execution_mode, quantiles(took(ended.c)))
+        .where(ended.c.status == JobStatus.COMPLETED)
+        .group_by(ended.c.execution_mode)
+    )
+    return {mode: tuple(spread) for mode, spread in session.execute(spreads)}
+
+
+def took(job: Any) -> ColumnElement[float]:
+    """Seconds from created until ended. Of a completed job that is `JobResult.total_ms`, which is far away: each row
+    of an answer would have to be read."""
+    return cast(extract("epoch", job.finished_at - job.created_at), Float)
 
 
 def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spread | None]:
@@ -265,17 +304,21 @@ def provider_errors(session: Session, since: datetime) -> dict[str, int]:
 
     The other steps of a window keep no status: what they run into shows in WindowFigures.troubled.
     """
-    refusal = case((WindowEvent.event == "create_refused", WindowEvent.detail["status"].as_integer()))
-    answers = select(JobAnswer.status_code.label("status"), JobAnswer.received_at.label("at")).order_by(
-        JobAnswer.id.desc()
+    answers = (  # the conditions are written out, in words that the partial indexes know
+        select(JobAnswer.status_code.label("status"))
+        .where(JobAnswer.received_at > since, text("job_answers.status_code NOT BETWEEN 200 AND 299"))
+        .order_by(JobAnswer.received_at.desc())
     )
-    events = select(refusal, WindowEvent.at).order_by(WindowEvent.id.desc())
-    newest = answers.limit(MOST_COUNTED).union_all(events.limit(MOST_COUNTED)).subquery().c
-    counts = select(newest.status, func.count()).where(newest.at > since, newest.status.is_not(None))
+    refused = (
+        select(WindowEvent.detail["status"].as_integer())
+        .where(WindowEvent.at > since, text("window_events.event = 'create_refused'"))
+        .order_by(WindowEvent.at.desc())
+    )
+    newest = answers.limit(MOST_COUNTED).union_all(refused.limit(MOST_COUNTED)).subquery().c
+    counts = select(newest.status, func.count()).where(newest.status.is_not(None)).group_by(newest.status)
     found = dict.fromkeys(("no_answer", "rate_limited", "denied", "refused", "server"), 0)
-    for status, count in session.execute(counts.group_by(newest.status)):
-        if not 200 <= status < 300:
-            found[_error_class(status)] += count
+    for status, count in session.execute(counts):
+        found[_error_class(status)] += count
     return found
 
 

@@ -53,14 +53,15 @@ def _sentences() -> dict[str, Any]:
 @bp.get("")
 def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
+    now = clock(session)
     before = request.args.get("before", type=int)
     found, older = jobs.list_jobs(session, user_id=None, before=before, size=JOBS_SHOWN)
     queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
     going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
     return reply(
         "admin/index.html", "admin/_live.html", jobs=found, older=older, before=before, queues=queues,
-        overview=overview(session, queues), windows=window_reports.list_windows(session, size=WINDOWS_SHOWN)[0],
-        checks=health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going),
+        overview=overview(session, queues, now), windows=window_reports.list_windows(session, size=WINDOWS_SHOWN)[0],
+        checks=health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going, now),
         shutdowns=going, benchmark=None if is_htmx() else benchmark_figures.latest(session),
         live_seconds=POLL_SECONDS if before is None else None,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, flash, jsonify, render_template, request
@@ -45,31 +46,32 @@ def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
     queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
     going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
-    found = health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going)
+    found = health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going, clock(session))
     return reply("admin/health.html", "admin/_health.html", checks=found, poll_seconds=POLL_SECONDS)
 
 
 @bp.get("/latency")
 def latencies() -> ResponseReturnValue:
-    session = db.session()
+    session, now = db.session(), clock(db.session())
     return render_template(
-        "admin/latency.html", hours=latency.by_hour(session), day=latency.last_day(session), modes=MODES,
+        "admin/latency.html", hours=latency.by_hour(session, now), day=latency.last_day(session, now), modes=MODES,
         most=latency.MOST_OF_AN_HOUR,
     )  # fmt: skip
 
 
 @bp.get("/latency/chart.json")
 def latency_chart() -> ResponseReturnValue:
-    return jsonify(_chart(latency.by_hour(db.session())))
+    now = clock(db.session())
+    return jsonify(_chart(latency.by_hour(db.session(), now), now))
 
 
-def _chart(lines: list[HourLatency]) -> dict[str, Any]:
+def _chart(lines: list[HourLatency], now: datetime) -> dict[str, Any]:
     """Each hour from the first that has an answer until now; one without is a gap."""
     found = {(line.hour, line.mode): line for line in lines}
     hours = []
     if lines:
-        hour, last = min(line.hour for line in lines), clock(db.session())
-        while hour <= last:
+        hour = min(line.hour for line in lines)
+        while hour <= now:
             hours.append(hour)
             hour += HOUR
     series = [
