@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from tests.factories import items_of, make_job, make_submitted_window, make_user, make_window, response, sign_in
@@ -204,11 +204,16 @@ def test_what_retention_took_is_said(alice: FlaskClient, session: Session, parts
     assert alice.get(f"/jobs/{job.id}/raw").location == f"/jobs/{job.id}"
 
 
+def poll_of(alice: FlaskClient, job: Job) -> str:
+    """The address that the job's page polls."""
+    return html.unescape(re.findall(r'hx-get="(/jobs/\d+/status[^"]*)"', alice.get(f"/jobs/{job.id}").text)[0])
+
+
 def test_a_poll_gets_the_small_card_until_something_has_happened(
     alice: FlaskClient, session: Session, parts: Parts, user: User
 ) -> None:
     job = make_job(session, parts, user)
-    poll = html.unescape(re.findall(r'hx-get="(/jobs/\d+/status[^"]*)"', alice.get(f"/jobs/{job.id}").text)[0])
+    poll = poll_of(alice, job)
     for said in ("", "&said=nothing"):
         card = alice.get(poll.partition("&said=")[0] + said, headers={"HX-Request": "true"})
         assert (card.status_code, len(card.data) < 3000) == (200, True)
@@ -220,6 +225,30 @@ def test_a_poll_gets_the_small_card_until_something_has_happened(
     assert body.headers["HX-Retarget"] == f"#job-{job.id}"
     assert "<p>The answer.</p>" in body.text
     assert "hx-trigger" not in body.text
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [("is_enabled = false", 401), ("session_epoch = session_epoch + 1", 401), ("role = 'admin'", 204)],
+)  # fmt: skip
+def test_nothing_new_is_told_only_to_who_is_still_let_in(
+    alice: FlaskClient, session: Session, parts: Parts, user: User, change: str, status: int
+) -> None:
+    job = make_job(session, parts, user)
+    poll = poll_of(alice, job)
+    session.execute(text(f"UPDATE users SET {change}"))
+    session.commit()
+    assert alice.get(poll, headers={"HX-Request": "true"}).status_code == status
+
+
+def test_a_stranger_is_not_told_that_there_is_nothing_new(
+    alice: FlaskClient, make_app: Any, session: Session, parts: Parts, user: User
+) -> None:
+    job = make_job(session, parts, user)
+    poll = poll_of(alice, job)
+    make_user(session, "mallory@example.org")
+    mallory = sign_in(make_app().test_client(), "mallory@example.org")
+    assert mallory.get(poll, headers={"HX-Request": "true"}).status_code == 404
 
 
 def test_only_what_may_be_cancelled_has_a_button_for_it(

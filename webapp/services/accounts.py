@@ -117,11 +117,16 @@ _SESSION_USER = select(User).where(
 
 
 def load_session_user(session: Session, session_id: str) -> User | None:
-    """The user that a session cookie names (`<id>.<epoch>`), unless the epoch has moved on."""
+    """The user that a session cookie names, unless the epoch has moved on."""
+    named = named_by(session_id)
+    return session.scalars(_SESSION_USER, {"user_id": named[0], "epoch": named[1]}).one_or_none() if named else None
+
+
+def named_by(session_id: str) -> tuple[int, int] | None:
+    """(user's id, epoch) of the `<id>.<epoch>` in a session cookie; None when it is none."""
     user_id, _, epoch = session_id.partition(".")
-    if not (user_id.isdecimal() and epoch.isdecimal() and len(user_id) < 19):
-        return None
-    return session.scalars(_SESSION_USER, {"user_id": int(user_id), "epoch": int(epoch)}).one_or_none()
+    is_one = user_id.isdecimal() and epoch.isdecimal() and len(user_id) < 19 and len(epoch) < 10
+    return (int(user_id), int(epoch)) if is_one else None
 
 
 def create_token(

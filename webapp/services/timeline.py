@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, func, select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy.orm import Session
 
 from webapp.domain.errors import NotFound
-from webapp.models import BatchItem, Job, JobEvent, WindowEvent
+from webapp.models import BatchItem, Job, JobEvent, User, WindowEvent
 from webapp.services.clock import NOW
 
 WINDOW_WORDS = {
@@ -70,22 +70,34 @@ _ridden = (
     .scalar_subquery()
 )
 # Made once: every open page asks this every few seconds.
-_LOOK = select(Job, _own + _ridden, NOW).where(
-    Job.id == bindparam("job_id"), func.coalesce(Job.user_id == bindparam("user_id", type_=BigInteger), True)
-)
-_GLANCE = _LOOK.options(load_only(
-    Job.status, Job.attempt, Job.execution_mode, Job.created_at, Job.queue_id, Job.need_by, Job.dispatched_at,
-    Job.not_before, raiseload=True,
-))  # fmt: skip
+_GLANCE = (
+    select(
+        Job.id, Job.status, Job.attempt, Job.execution_mode, Job.created_at, Job.queue_id, Job.need_by,
+        Job.dispatched_at, Job.not_before, (_own + _ridden).label("events"), NOW,
+    )
+    .join(User, and_(User.id == bindparam("user_id"), User.session_epoch == bindparam("epoch"), User.is_enabled))
+    .where(Job.id == bindparam("job_id"), or_(Job.user_id == User.id, User.role == "admin"))
+)  # fmt: skip
 
 
-def look(session: Session, job_id: int, *, user_id: int | None, is_glance: bool = False) -> tuple[Job, int, datetime]:
-    """For a page that polls, in one query: a job, how many events `timeline_of` tells of it, and the moment.
+def glance(connection: Connection, job_id: int, *, user_id: int, epoch: int) -> Any | None:
+    """How far a job is, in one query that also looks whether this user may see it: a row of the columns that decide
+    what it waits for, `events` (how many `timeline_of` tells of) and `now`. None: the whole way has to tell why not.
 
-    A page that has told as many events has nothing new to tell. `user_id` None means any user's; a glance brings what
-    says how far the job is, and nothing else of it. Raises NotFound.
+    `user_id` and `epoch` are what the session's cookie names.
     """
-    found = session.execute(_GLANCE if is_glance else _LOOK, {"job_id": job_id, "user_id": user_id}).one_or_none()
+    return connection.execute(_GLANCE, {"job_id": job_id, "user_id": user_id, "epoch": epoch}).one_or_none()
+
+
+def look(session: Session, job_id: int, *, user_id: int | None) -> tuple[Job, int, datetime]:
+    """A job, how many events `timeline_of` tells of it, and the moment.
+
+    A page that has told as many events has nothing new to tell. `user_id` None means any user's. Raises NotFound.
+    """
+    statement = select(Job, _own + _ridden, NOW).where(Job.id == job_id)
+    if user_id is not None:
+        statement = statement.where(Job.user_id == user_id)
+    found = session.execute(statement).one_or_none()
     if found is None:
         raise NotFound
     job, events, now = found

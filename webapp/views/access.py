@@ -25,14 +25,6 @@ def job_or_404(job_id: int, user: User) -> Job:
     return jobs.get_job(db.session(), job_id, user_id=None if user.is_admin else user.id)
 
 
-def read_without_transaction() -> None:
-    """A `before_request`, before the first query, for answers of few plain reads: no BEGIN and no ROLLBACK around them.
-
-    Each read sees what is committed when it runs, as it does in a transaction of PostgreSQL's default level, too.
-    """
-    db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-
-
 @login_required
 def require_sign_in() -> None:
     """A `before_request` for pages of people who are signed in: everyone else is asked to."""

@@ -21,24 +21,38 @@ from webapp.models import Job, JobRequest
 from webapp.parts import parts
 from webapp.services import attempts, control, jobs, reporting, timeline, waiting
 from webapp.services.clock import clock
-from webapp.views import access
+from webapp.views import access, security
 from webapp.views.deeds import actor
 from webapp.views.htmx import go_to, is_htmx, reply_elsewhere
 from webapp.views.results import output_type, shown_result
 
-
-def _spare_polls() -> None:
-    if request.endpoint == "jobs.status_fragment":
-        access.read_without_transaction()
-
-
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
-bp.before_request(_spare_polls)
-bp.before_request(access.require_sign_in)
 POLL_SECONDS = {ExecutionMode.SYNC: (1, 5), ExecutionMode.BATCH: (5, 15)}  # at first, and later
 RAW_PART = 64_000  # characters
 BACK_OFF_AFTER = timedelta(minutes=2)
+NOTHING_NEW = ("", 204)  # htmx leaves the page alone and asks again
 GLANCED_QUEUE_AGE = 1.0  # seconds: a hundred pages that wait for one queue look at it together
+
+
+@bp.before_request
+def _nothing_new() -> ResponseReturnValue | None:
+    """What most polls are told, found out in one query before anything else of a page is made; None: look properly."""
+    if request.endpoint != f"{bp.name}.{status_fragment.__name__}" or not is_htmx():
+        return None
+    named = security.named_user()
+    if named is None:
+        return None
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        job = timeline.glance(connection, (request.view_args or {})["job_id"], user_id=named[0], epoch=named[1])
+    if job is None or request.args.get("seen") != _seen(job, job.events):
+        return None
+    waits = waiting.why_waiting(
+        db.session(), parts().settings, parts().profiles, job, job.now, queue_age=GLANCED_QUEUE_AGE
+    )
+    return NOTHING_NEW if request.args.get("said") == _said(waits, _poll_seconds(job, job.now)) else None
+
+
+bp.before_request(access.require_sign_in)
 
 
 @bp.get("/<int:job_id>")
@@ -50,14 +64,12 @@ def detail(job_id: int) -> ResponseReturnValue:
 @bp.get("/<int:job_id>/status")
 def status_fragment(job_id: int) -> ResponseReturnValue:
     """What a page polls: all of the job when something has happened since `seen`, the small status card when it waits
-    for something else than it says, and mostly nothing (204, which htmx leaves alone and asks again)."""
-    if is_htmx():
-        known = _status_context(job_id, is_glance=True)
-        if all(request.args.get(name) == known[name] for name in ("seen", "said")):
-            return "", 204
+    for something else than it says, and mostly nothing."""
     context = _status_context(job_id)
     if is_htmx() and request.args.get("seen") != context["seen"]:
         return reply_elsewhere("jobs/_body.html", f"#job-{job_id}", **context, **_body_context(context["job"]))
+    if is_htmx() and request.args.get("said") == context["said"]:
+        return NOTHING_NEW
     return render_template("jobs/_status.html", **context)
 
 
@@ -98,25 +110,27 @@ def cancel(job_id: int) -> ResponseReturnValue:
     return go_to(url_for("jobs.detail", job_id=job_id))
 
 
-def _status_context(job_id: int, *, is_glance: bool = False) -> dict[str, Any]:
-    """What the status card shows; `seen` and `said` tell by what happened and by what it waits for. Raises NotFound.
-
-    A glance is for these two, and its job has little else to tell.
-    """
+def _status_context(job_id: int) -> dict[str, Any]:
+    """What the status card shows; `seen` and `said` tell by what happened and by what it waits for. Raises NotFound."""
     session, own = db.session(), parts()
-    user_id = None if current_user.is_admin else current_user.id
-    job, events, now = timeline.look(session, job_id, user_id=user_id, is_glance=is_glance)
-    queue_age = GLANCED_QUEUE_AGE if is_glance else 0
-    waits = waiting.why_waiting(session, own.settings, own.profiles, job, now, queue_age=queue_age)
+    job, events, now = timeline.look(session, job_id, user_id=None if current_user.is_admin else current_user.id)
+    waits = waiting.why_waiting(session, own.settings, own.profiles, job, now)
     poll_seconds = _poll_seconds(job, now)
-    said = f"{waits} {poll_seconds}".encode()
     return {
         "job": job, "is_terminal": job.status in TERMINAL_JOBS, "poll_seconds": poll_seconds, "waiting": waits,
-        "seen": f"{job.status}-{job.attempt}-{events}", "said": f"{crc32(said):x}",
+        "seen": _seen(job, events), "said": _said(waits, poll_seconds),
     }  # fmt: skip
 
 
-def _poll_seconds(job: Job, now: datetime) -> int:
+def _seen(job: Any, events: int) -> str:
+    return f"{job.status}-{job.attempt}-{events}"
+
+
+def _said(waits: waiting.Waiting | None, poll_seconds: int) -> str:
+    return f"{crc32(f'{waits} {poll_seconds}'.encode()):x}"
+
+
+def _poll_seconds(job: Any, now: datetime) -> int:
     """A job that has been waited for so long can be waited for a little longer."""
     soon, later = POLL_SECONDS[job.execution_mode]
     return soon if now - job.created_at < BACK_OFF_AFTER else later

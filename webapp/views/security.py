@@ -73,6 +73,15 @@ def _is_over() -> bool:
     return False
 
 
+def named_user() -> tuple[int, int] | None:
+    """(id, epoch) of whom the session names, while it lasts; whether they are still let in is for the caller to see."""
+    named = accounts.named_by(str(session.get("_user_id", "")))
+    if named is None or _is_over():
+        return None
+    bind_contextvars(user_id=named[0])
+    return named
+
+
 def _load_user(session_id: str) -> User | None:
     if _is_over():
         return None
