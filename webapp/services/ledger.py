@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Text, and_, literal, not_, select
@@ -121,11 +122,13 @@ def record_lost_batch_answers(session: Session, window_id: int, now: datetime) -
     session.execute(insert(LedgerEntry).from_select(columns, lost).on_conflict_do_nothing())
 
 
+@cache
 def is_unknown() -> ColumnElement[bool]:
     """The entries whose amount nobody knows; not those of a lost answer that came after all."""
     return and_(LedgerEntry.amount.is_(None), not_(is_lost_and_settled()))
 
 
+@cache
 def is_lost_and_settled() -> ColumnElement[bool]:
     """The entries of lost answers that came after all: another entry of the attempt says what it cost."""
     other = aliased(LedgerEntry)
