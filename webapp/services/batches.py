@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, case, func, or_, select, text, true, union_all
+from sqlalchemy import Select, bindparam, case, func, or_, select, text, true, union_all
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -48,9 +49,9 @@ def list_queues(
     `queued` is counted up to `at_most`, which must not be less than a full window takes.
     """
     now = clock(session)
-    statement = _waiting(settings, now, at_most)
+    statement = _waiting()
     is_listed = or_(statement.selected_columns.queued > 0, Queue.held_at.is_not(None))
-    rows = session.execute(statement.where(is_listed)).all()
+    rows = session.execute(statement.where(is_listed), _bounds(settings, now, at_most)).all()
     enqueued = _enqueued_tokens(session, settings)
     views = []
     for queue, *found in rows:
@@ -76,8 +77,9 @@ def queue_state(
     """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
     size, wait = _limits(session, settings, profiles, queue)
     enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
-    found = _waiting(settings, now, at_most=size).where(Queue.id == queue.id)
-    row = session.execute(found).one_or_none()
+    row = session.execute(
+        _waiting_in_one(), {"queue_id": queue.id, **_bounds(settings, now, at_most=size)}
+    ).one_or_none()  # fmt: skip
     return _state(settings, queue, size, wait, Waiting(*row[1:]) if row else Waiting(), enqueued)
 
 
@@ -204,17 +206,27 @@ class Waiting:
     tokens: int = 0  # of the job that is claimed first: the oldest, or with a deadline the most urgent
 
 
-def _waiting(settings: Settings, now: datetime, at_most: int | None = None) -> Select[Any]:
-    """Each queue, and after it the columns of `Waiting`; `queued` is counted up to `at_most`.
+def _bounds(settings: Settings, now: datetime, at_most: int | None) -> dict[str, Any]:
+    return {"past_last_ride": settings.deadlines.past_last_ride(now), "at_most": at_most}
+
+
+@cache  # made once: an opener asks this under the queue's lock, and all others wait for it
+def _waiting_in_one() -> Select[Any]:
+    return _waiting().where(Queue.id == bindparam("queue_id"))
+
+
+@cache
+def _waiting() -> Select[Any]:
+    """Each queue, and after it the columns of `Waiting`, within `_bounds`; `queued` is counted up to `at_most`.
 
     One row of each index is read: ix_jobs_claim, and ix_jobs_claim_by_deadline from the first job that may still ride;
     and they are counted in that index which knows all that is asked, without a look at the jobs.
     """
     by_deadline = Queue.strategy == BatchStrategy.DEADLINE
-    may_ride = Job.need_by > settings.deadlines.past_last_ride(now)  # as the claim says; the others run now, soon
+    may_ride = Job.need_by > bindparam("past_last_ride")  # as the claim says; the others run now, soon
     is_waiting = (*_is_waiting(), or_(~by_deadline, may_ride))
     some = union_all(*(
-        select(Job.id).where(*_is_waiting(), *conditions).limit(at_most).correlate(Queue)
+        select(Job.id).where(*_is_waiting(), *conditions).limit(bindparam("at_most")).correlate(Queue)
         for conditions in ((~by_deadline,), (by_deadline, may_ride))
     )).subquery()  # fmt: skip
     counted = select(func.count().label("queued")).select_from(some).correlate(Queue).lateral("counted")

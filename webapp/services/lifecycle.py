@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, case, func, insert, select, text, update
+from sqlalchemy import DateTime, and_, bindparam, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -138,7 +139,16 @@ def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now
 
     A job that left the window for its deadline has an open item there, too: it is not meant.
     """
-    rides = and_(BatchItem.window_id == window_id, BatchItem.outcome.is_(None), BatchItem.attempt == Job.attempt)
+    session.execute(
+        _move_window_jobs(target), {"window": window_id, "now": now}, execution_options={"synchronize_session": False}
+    )
+
+
+@cache  # made once: an opener runs it under the queue's lock
+def _move_window_jobs(target: JobStatus) -> Any:
+    rides = and_(
+        BatchItem.window_id == bindparam("window"), BatchItem.outcome.is_(None), BatchItem.attempt == Job.attempt
+    )
     before = _locked(
         select(Job.id)
         .join(BatchItem, BatchItem.job_id == Job.id)
@@ -146,12 +156,11 @@ def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now
         .order_by(Job.id),
         of=Job,
     )
-    session.execute(
+    return (
         update(Job)
         .where(Job.id == before.c.id, Job.status.in_(JOB_MOVES[target]))
-        .values(status=target, **_job_stamps(target, now))
-        .execution_options(synchronize_session=False)
-    )  # fmt: skip
+        .values(status=target, **_job_stamps(target, bindparam("now", type_=DateTime(timezone=True))))
+    )
 
 
 def finish_jobs(
