@@ -93,8 +93,8 @@ class Load:
 class Servers:
     """The web app and the bare app on the bench's database, and who may ask the first."""
 
-    def __init__(self, bench: Bench, stack: Stack, worker: int, bare_url: str, folder: Path) -> None:
-        self.bench, self.stack, self.worker, self.bare_url, self.folder = bench, stack, worker, bare_url, folder
+    def __init__(self, bench: Bench, stack: Stack, workers: list[int], bare_url: str, folder: Path) -> None:
+        self.bench, self.stack, self.workers, self.bare_url, self.folder = bench, stack, workers, bare_url, folder
         with Session(bench.engine) as session:
             # The reader signs in with the admin's password; `bench` is the admin.
             session.execute(text(
@@ -157,7 +157,10 @@ def servers(bench: Bench, stack: Stack) -> Iterator[Servers]:
     folder.mkdir()
     bare_url = f"http://127.0.0.1:{free_ports(1)[0]}"
     command = stack.command("web")
-    argv = [bare_url[7:] if one == stack.web_url[7:] else one for one in command.argv]
+    argv = list(command.argv)
+    argv[argv.index("--workers") + 1] = str(os.cpu_count())  # as terraform/app.tf has it
+    command = replace(command, argv=argv)
+    argv = [bare_url[7:] if one == stack.web_url[7:] else one for one in argv]
     argv[argv.index("wsgi:app")] = "bench.bare_app:app"
     env = {"BARE_DATABASE_URL": stack.cluster.url().replace("+psycopg", ""), "BARE_FOLDER": str(folder)}
     web = Process(command, folder / "web.log")
@@ -167,8 +170,8 @@ def servers(bench: Bench, stack: Stack) -> Iterator[Servers]:
             process.start()
             wait_until(lambda url=url: status_of(f"{url}/healthz") == 200, what=f"An answer of {process.command.name}",
                        seconds=60, processes=[process])  # type: ignore[misc]  # fmt: skip
-        [worker] = Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text().split()
-        yield Servers(bench, stack, int(worker), bare_url, folder)
+        workers = Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text().split()
+        yield Servers(bench, stack, [int(worker) for worker in workers], bare_url, folder)
     finally:
         for process in (web, bare):
             process.stop()
@@ -277,7 +280,7 @@ def upload(http: Servers, files: int = 8, megabytes: int = 20) -> Row:
     notes, contents = dict[str, Any](), [_pdf(megabytes) for _ in range(files)]
 
     def send(url: str, headers: Mapping[str, str]) -> float:
-        before, is_over, waits, peak = _memory(http.worker), threading.Event(), list[float](), [0.0]
+        before, is_over, waits, peak = _memory(http.workers), threading.Event(), list[float](), [0.0]
 
         def look() -> None:
             with httpx2.Client(base_url=url, timeout=120) as client:
@@ -285,7 +288,7 @@ def upload(http: Servers, files: int = 8, megabytes: int = 20) -> Row:
                     started = time.monotonic()
                     client.get("/healthz").raise_for_status()
                     waits.append(time.monotonic() - started)
-                    peak.append(_memory(http.worker))
+                    peak.append(_memory(http.workers))
 
         path = "/api/v1/documents" if headers else "/documents"
 
@@ -326,11 +329,10 @@ def _pdf(megabytes: int) -> bytes:
     return written.getvalue()
 
 
-def _memory(pid: int) -> float:
-    """Megabytes."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) / 1000
+def _memory(pids: list[int]) -> float:
+    """Megabytes, of all together."""
+    said = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in said) / 1000
 
 
 def _wrk() -> str:
