@@ -124,7 +124,7 @@ class RealRun:
             given: dict[str, Any] = {"now": now, "actor": "test", "event": "test"}
             sent = {"provider_batch_id": f"b{window.id}"}
             lifecycle.move_window(self.session, window.id, WindowStatus.SUBMITTED, values=sent, **given)
-            lifecycle.move_window_jobs(self.session, window.id, JobStatus.PROCESSING, now=now)
+            lifecycle.submit_window_jobs(self.session, window.id, now=now)
             ids = self.session.scalars(select(BatchItem.job_id).where(BatchItem.window_id == window.id)).all()
             lifecycle.finish_jobs(self.session, ids, JobStatus.COMPLETED, now=now, actor="test", reason="answered")
             lifecycle.close_open_items(self.session, window.id, ItemOutcome.COMPLETED)

@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, case, func, or_, select, text, true, union_all
+from sqlalchemy import Select, bindparam, case, func, or_, select, text, true, union_all, update
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.domain.errors import InsufficientJobs, NotFound
 from webapp.domain.policy import QueueState, Readiness, readiness
-from webapp.domain.states import BatchStrategy, JobStatus, WindowStatus
+from webapp.domain.states import BatchStrategy, JobStatus
 from webapp.models import BatchWindow, Job, JobRequest, Queue
 from webapp.services import lifecycle
 from webapp.services.clock import clock
@@ -22,6 +22,9 @@ from webapp.services.registry import Profiles
 
 QUEUE_LOCK = 7_302  # advisory lock class; the second key is the queue's id
 MODEL_LOCK = 7_303  # … the hash of the model
+LOCK_QUEUE = text(  # the two keys are of 32 bits
+    f"SELECT pg_advisory_xact_lock({QUEUE_LOCK}, CAST(CAST(:queue_id AS bigint) % 2147483647 AS integer))"
+)
 BLOCKED = {
     "held": "This queue is held: it opens no window until it is resumed.",
     "not_before": "This queue pauses because the provider asked for it.",
@@ -107,26 +110,19 @@ def open_window(
         judged = Readiness(chosen <= state.size, chosen, "chosen")
     if not judged.ready:
         raise _insufficient(session, queue_id, state.size, state.queued, judged.reason)
-    window = BatchWindow(
-        queue_id=queue_id, status=WindowStatus.OPEN, job_count=judged.take, opened_because=judged.reason,
-        opened_at=now, due_at=now,
-    )  # fmt: skip
-    session.add(window)
-    session.flush()  # its id names the items
-    placed = _insert_items(session, settings, window.id, queue, judged.take, job_ids, now)
-    if placed.locked and not placed.jobs:
-        raise _insufficient(session, queue_id, judged.take, placed.locked, "no_room")
-    if placed.locked < judged.take or placed.jobs < (judged.take if job_ids is not None else 1):
-        raise _insufficient(session, queue_id, judged.take, placed.locked, judged.reason)
-    window.job_count, window.enqueued_tokens = placed.jobs, placed.tokens
-    window.cut_off_at = settings.deadlines.cut_off(placed.first_need_by) if placed.first_need_by else None
-    lifecycle.move_window_jobs(session, window.id, JobStatus.CLAIMED, now=now)
-    lifecycle.write_window_event(
-        session, window.id, "opened", now=now, actor=actor,
-        detail={"because": judged.reason, "jobs": window.job_count},
-    )  # fmt: skip
-    session.commit()
-    return window
+    selection, values = _first_jobs(session, settings, queue, judged.take, job_ids, now)
+    opened = lifecycle.open_window(
+        session, selection, values, queue_id=queue_id, because=judged.reason, now=now, actor=actor
+    )
+    if opened.locked and not opened.jobs:
+        raise _insufficient(session, queue_id, judged.take, opened.locked, "no_room")
+    if opened.locked < judged.take or opened.jobs < (judged.take if job_ids is not None else 1):
+        raise _insufficient(session, queue_id, judged.take, opened.locked, judged.reason)
+    if opened.first_need_by:
+        cut_off_at = settings.deadlines.cut_off(opened.first_need_by)
+        session.execute(update(BatchWindow).where(BatchWindow.id == opened.window_id).values(cut_off_at=cut_off_at))
+    session.commit()  # the next opener's turn
+    return session.get_one(BatchWindow, opened.window_id)
 
 
 def lock_queue(session: Session, queue_id: int) -> Queue:
@@ -134,17 +130,17 @@ def lock_queue(session: Session, queue_id: int) -> Queue:
 
     With SKIP LOCKED alone two openers can each lock a part of the jobs and both give up.
     """
-    if session.get(Queue, queue_id) is None:
+    session.execute(LOCK_QUEUE, {"queue_id": queue_id})
+    queue = session.get(Queue, queue_id, populate_existing=True)
+    if queue is None:
         raise NotFound(f"There is no queue {queue_id}.")
-    session.execute(select(func.pg_advisory_xact_lock(QUEUE_LOCK, queue_id)))
-    return session.get_one(Queue, queue_id, populate_existing=True)
+    return queue
 
 
-def _insert_items(
-    session: Session, settings: Settings, window_id: int, queue: Queue, take: int, job_ids: Sequence[int] | None,
-    now: datetime,
-) -> Any:  # fmt: skip
-    """Lock the first queued jobs, in total order, and give each a place: (locked, jobs, tokens, first_need_by).
+def _first_jobs(
+    session: Session, settings: Settings, queue: Queue, take: int, job_ids: Sequence[int] | None, now: datetime
+) -> tuple[str, dict[str, Any]]:
+    """What locks the first queued jobs, in total order, for `lifecycle.open_window`: a WITH list, and its values.
 
     The selection is materialised: `IN (SELECT … LIMIT n FOR UPDATE SKIP LOCKED)` may run it more than once and
     take more than n. A window closes early at MAX_WINDOW_BYTES and at MAX_ENQUEUED_TOKENS; what does not fit stays
@@ -154,42 +150,36 @@ def _insert_items(
     chosen = "AND id = ANY(:job_ids)" if job_ids is not None else ""
     in_time = "AND need_by > :past_last_ride" if by_deadline else ""
     order = "need_by, queued_at, id" if by_deadline else "queued_at, id"
-    enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
-    most_tokens = settings.max_enqueued_tokens
-    return session.execute(
-        text(f"""
-            WITH locked AS MATERIALIZED (
-                SELECT id, attempt, need_by, row_number() OVER () AS place FROM (
-                    SELECT id, attempt, need_by FROM jobs
-                    WHERE queue_id = :queue_id AND status = 'queued' {chosen} {in_time}
-                    ORDER BY {order} LIMIT :take
-                    FOR UPDATE SKIP LOCKED
-                ) AS first_jobs
-            ), sized AS (
-                SELECT locked.*, r.most_input_tokens AS tokens,
-                       sum(r.body_bytes + :line_overhead) OVER so_far AS bytes_so_far,
-                       sum(r.most_input_tokens) OVER so_far AS tokens_so_far
-                FROM locked JOIN job_requests r ON r.job_id = locked.id
-                WINDOW so_far AS (ORDER BY place)
-            ), fitting AS (
-                SELECT * FROM sized
-                WHERE bytes_so_far <= :max_bytes
-                  AND (CAST(:most_tokens AS bigint) IS NULL OR :enqueued + tokens_so_far <= CAST(:most_tokens AS bigint)
-                       -- one that is too large alone is for the provider to judge
-                       OR (:enqueued = 0 AND place = 1))
-            ), placed AS (
-                INSERT INTO batch_items (custom_id, window_id, job_id, attempt)
-                SELECT 'w' || :window_id || '-j' || id || '-a' || attempt, :window_id, id, attempt FROM fitting
-            )
-            SELECT (SELECT count(*) FROM locked) AS locked, count(*) AS jobs, coalesce(sum(tokens), 0) AS tokens,
-                   min(need_by) AS first_need_by
-            FROM fitting
-        """),  # noqa: S608  (the parts that vary are constants)
-        {"queue_id": queue.id, "take": take, "window_id": window_id, "line_overhead": LINE_OVERHEAD_BYTES,
-         "max_bytes": settings.max_window_bytes, "most_tokens": most_tokens, "enqueued": enqueued,
-         **({"job_ids": list(job_ids)} if job_ids is not None else {}),
-         **({"past_last_ride": settings.deadlines.past_last_ride(now)} if by_deadline else {})},
-    ).one()  # fmt: skip
+    selection = f"""
+        locked AS MATERIALIZED (
+            SELECT id, attempt, need_by, row_number() OVER () AS place FROM (
+                SELECT id, attempt, need_by FROM jobs
+                WHERE queue_id = :queue_id AND status = 'queued' {chosen} {in_time}
+                ORDER BY {order} LIMIT :take
+                FOR UPDATE SKIP LOCKED
+            ) AS first_jobs
+        ), sized AS (
+            SELECT locked.*, r.most_input_tokens AS tokens,
+                   sum(r.body_bytes + :line_overhead) OVER so_far AS bytes_so_far,
+                   sum(r.most_input_tokens) OVER so_far AS tokens_so_far
+            FROM locked JOIN job_requests r ON r.job_id = locked.id
+            WINDOW so_far AS (ORDER BY place)
+        ), chosen AS MATERIALIZED (
+            SELECT id, attempt, need_by, tokens FROM sized
+            WHERE bytes_so_far <= :max_bytes
+              AND (CAST(:most_tokens AS bigint) IS NULL OR :enqueued + tokens_so_far <= CAST(:most_tokens AS bigint)
+                   -- one that is too large alone is for the provider to judge
+                   OR (:enqueued = 0 AND place = 1))
+        )
+    """  # noqa: S608  (the parts that vary are constants)
+    values = {
+        "take": take, "line_overhead": LINE_OVERHEAD_BYTES, "max_bytes": settings.max_window_bytes,
+        "most_tokens": settings.max_enqueued_tokens,
+        "enqueued": _enqueued_tokens(session, settings, queue.model).get(queue.model, 0),
+        **({"job_ids": list(job_ids)} if job_ids is not None else {}),
+        **({"past_last_ride": settings.deadlines.past_last_ride(now)} if by_deadline else {}),
+    }  # fmt: skip
+    return selection, values
 
 
 def _is_waiting() -> tuple[Any, ...]:

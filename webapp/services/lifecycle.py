@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import DateTime, and_, bindparam, case, func, insert, select, text, update
+from sqlalchemy import and_, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -134,21 +133,56 @@ def move_job(
     return JobStatus(moved.status)
 
 
-def move_window_jobs(session: Session, window_id: int, target: JobStatus, *, now: datetime) -> None:
-    """Claim or submit all jobs of a window at once; the event is the window's.
+def open_window(
+    session: Session,
+    selection: str,
+    values: Mapping[str, Any],
+    *,
+    queue_id: int,
+    because: str,
+    now: datetime,
+    actor: str,
+) -> Any:
+    """Open a window of chosen jobs and claim them, in one statement; the event is the window's.
+
+    `selection` is a WITH list in which `locked` has queued jobs, locked, and `chosen` those of them that fit into the
+    window: (id, attempt, need_by, tokens). Returns (window_id, locked, jobs, first_need_by); without a job there is no
+    window.
+    """
+    return session.execute(
+        text(f"""
+            WITH {selection}, opened AS (
+                INSERT INTO batch_windows
+                    (queue_id, status, job_count, enqueued_tokens, opened_because, opened_at, due_at)
+                SELECT :queue_id, 'open', count(*), sum(tokens), :because, :now, :now FROM chosen HAVING count(*) > 0
+                RETURNING id, job_count
+            ), told AS (
+                INSERT INTO window_events (window_id, at, event, actor, detail)
+                SELECT id, :now, 'opened', :actor,
+                       jsonb_build_object('because', CAST(:because AS text), 'jobs', job_count)
+                FROM opened
+            ), placed AS (
+                INSERT INTO batch_items (custom_id, window_id, job_id, attempt)
+                SELECT 'w' || opened.id || '-j' || chosen.id || '-a' || attempt, opened.id, chosen.id, attempt
+                FROM chosen, opened
+            ), claimed AS (
+                UPDATE jobs SET status = 'claimed', claimed_at = :now FROM chosen WHERE jobs.id = chosen.id
+            )
+            SELECT (SELECT id FROM opened) AS window_id, (SELECT count(*) FROM locked) AS locked, count(*) AS jobs,
+                   min(need_by) AS first_need_by
+            FROM chosen
+        """),  # noqa: S608  (the caller's own words)
+        {**values, "queue_id": queue_id, "because": because, "now": now, "actor": actor},
+    ).one()
+
+
+def submit_window_jobs(session: Session, window_id: int, *, now: datetime) -> None:
+    """All jobs of a window are at the provider; the event is the window's.
 
     A job that left the window for its deadline has an open item there, too: it is not meant.
     """
-    session.execute(
-        _move_window_jobs(target), {"window": window_id, "now": now}, execution_options={"synchronize_session": False}
-    )
-
-
-@cache  # made once: an opener runs it under the queue's lock
-def _move_window_jobs(target: JobStatus) -> Any:
-    rides = and_(
-        BatchItem.window_id == bindparam("window"), BatchItem.outcome.is_(None), BatchItem.attempt == Job.attempt
-    )
+    target = JobStatus.PROCESSING
+    rides = and_(BatchItem.window_id == window_id, BatchItem.outcome.is_(None), BatchItem.attempt == Job.attempt)
     before = _locked(
         select(Job.id)
         .join(BatchItem, BatchItem.job_id == Job.id)
@@ -156,11 +190,12 @@ def _move_window_jobs(target: JobStatus) -> Any:
         .order_by(Job.id),
         of=Job,
     )
-    return (
+    session.execute(
         update(Job)
         .where(Job.id == before.c.id, Job.status.in_(JOB_MOVES[target]))
-        .values(status=target, **_job_stamps(target, bindparam("now", type_=DateTime(timezone=True))))
-    )
+        .values(status=target, **_job_stamps(target, now))
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
 
 
 def finish_jobs(
@@ -329,8 +364,6 @@ def _job_stamps(target: JobStatus, now: Any) -> dict[str, Any]:
     match target:
         case JobStatus.PROCESSING:
             return {"started_at": now, "first_started_at": func.coalesce(Job.first_started_at, now)}
-        case JobStatus.CLAIMED:
-            return {"claimed_at": now}
         case JobStatus.QUEUED:
             return {**released, "claimed_at": None}
     return {**released, "dispatched_at": None}

@@ -20,7 +20,7 @@ from webapp.domain.answers import Answer
 from webapp.domain.backoff import back_off_seconds
 from webapp.domain.batch_objects import BatchObject, find_batch, make_mark
 from webapp.domain.errors import DeniedFile, NotFound, StaleLease, UnavailableService
-from webapp.domain.states import ItemOutcome, JobStatus, ProviderStatus, WindowStatus
+from webapp.domain.states import ItemOutcome, ProviderStatus, WindowStatus
 from webapp.domain.windows import (
     LEASE_SECONDS,
     MOST_CREATE_REFUSALS,
@@ -344,7 +344,7 @@ def _adopt(session: Session, window: BatchWindow, batch: BatchObject, now: datet
         detail={"providerBatchId": batch.id, "jobs": window.job_count},
     )  # fmt: skip
     if moved:
-        lifecycle.move_window_jobs(session, window.id, JobStatus.PROCESSING, now=now)
+        lifecycle.submit_window_jobs(session, window.id, now=now)
 
 
 def _store_batch(window: BatchWindow, batch: BatchObject) -> None:
