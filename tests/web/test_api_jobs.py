@@ -60,11 +60,11 @@ def test_a_list_is_paged_newest_first_and_filtered(
     assert (failed["id"], failed["error"]) == (own[0], {"code": "broken", "message": "It broke."})
     assert len(api.get("/api/v1/jobs?mode=batch&profile=pdf_summary").json["jobs"]) == 2
     assert api.get("/api/v1/jobs?profile=other").json["jobs"] == []
-    session.execute(update(Job).where(Job.id == own[1]).values(created_at=Job.created_at - timedelta(days=9)))
+    session.execute(update(Job).where(Job.id <= own[1]).values(created_at=Job.created_at - timedelta(days=9)))
     session.commit()
     day = (clock(session) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert [job["id"] for job in api.get(f"/api/v1/jobs?createdBefore={day}").json["jobs"]] == [own[1]]
-    assert own[1] not in [job["id"] for job in api.get(f"/api/v1/jobs?createdAfter={day}").json["jobs"]]
+    assert [job["id"] for job in api.get(f"/api/v1/jobs?createdBefore={day}").json["jobs"]] == own[1::-1]
+    assert [job["id"] for job in api.get(f"/api/v1/jobs?createdAfter={day}").json["jobs"]] == own[:1:-1]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,6 @@ WINDOW_MOVES: dict[WindowStatus, frozenset[WindowStatus]] = {
 }
 
 TERMINAL_JOBS = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED})
-UNFINISHED_JOBS = frozenset(JobStatus) - TERMINAL_JOBS
 TERMINAL_WINDOWS = frozenset(
     {WindowStatus.COMPLETED, WindowStatus.FAILED, WindowStatus.EXPIRED, WindowStatus.CANCELLED}
 )

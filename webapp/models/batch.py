@@ -33,7 +33,7 @@ class BatchWindow(Base):
     __tablename__ = "batch_windows"
 
     id: Mapped[Id]
-    queue_id: Mapped[int] = mapped_column(ForeignKey("queues.id"), index=True)
+    queue_id: Mapped[int] = mapped_column(ForeignKey("queues.id"))
     status: Mapped[WindowStatus]
     job_count: Mapped[int]
     enqueued_tokens: Mapped[BigInt] = mapped_column(server_default="0")  # of the provider's allowance, counted high
@@ -89,6 +89,10 @@ class BatchWindow(Base):
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL AND files_deleted_at IS NULL"),
         ),
+        # The lists, newest first: of a queue, of an end, and of those that do not add up.
+        Index("ix_batch_windows_queue_newest", "queue_id", text("id DESC")),
+        Index("ix_batch_windows_ended", "status", text("id DESC"), postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_batch_windows_attention", "id", postgresql_where=text("needs_attention IS NOT NULL")),
     )
 
 

@@ -30,5 +30,11 @@ class Document(Base):
 
     __table_args__ = (
         Index("ix_documents_user_newest", "user_id", sql("id DESC")),
+        # Retention: whose bytes are still there, and of these the ones that somebody has withdrawn.
         Index("ix_documents_keeps_bytes", "created_at", postgresql_where=sql("bytes_deleted_at IS NULL")),
+        Index(
+            "ix_documents_withdrawn",
+            "id",
+            postgresql_where=sql("deleted_at IS NOT NULL AND bytes_deleted_at IS NULL"),
+        ),
     )

@@ -43,7 +43,7 @@ class Job(Base):
     status: Mapped[JobStatus]
     inputs: Mapped[Json]
     submission_id: Mapped[int | None] = mapped_column(ForeignKey("submissions.id"))  # the jobs that it was made with
-    retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    retry_of: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
     need_by: Mapped[datetime | None]  # strategy deadline
 
     attempt: Mapped[int] = mapped_column(server_default="1")  # counts starts that were given up, plus one
@@ -87,8 +87,20 @@ class Job(Base):
             "id",
             postgresql_where=text("status = 'queued' AND need_by IS NOT NULL"),
         ),
-        # The heartbeat: whose time is running out, what is to be dispatched, and whose lease may have ended.
-        Index("ix_jobs_dispatch", "id", postgresql_where=text("status = 'created'")),
+        # The heartbeat: what is to be dispatched, in its turn, and what still waits long after its first start; whose
+        # lease may have ended, and whose time is running out.
+        Index(
+            "ix_jobs_dispatch",
+            text("dispatched_at NULLS FIRST"),
+            "need_by",
+            "id",
+            postgresql_where=text("status = 'created'"),
+        ),
+        Index(
+            "ix_jobs_started_before",
+            "first_started_at",
+            postgresql_where=text("status = 'created' AND first_started_at IS NOT NULL"),
+        ),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index("ix_jobs_due", "need_by", postgresql_where=text("need_by IS NOT NULL AND finished_at IS NULL")),
         # Retention: whose request is still there.
@@ -97,16 +109,24 @@ class Job(Base):
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL AND request_deleted_at IS NULL"),
         ),
-        # Budgets: what is reserved; estimates: what the last answers of a profile took.
-        Index("ix_jobs_user_unfinished", "user_id", postgresql_where=text("finished_at IS NULL")),
+        # Budgets: what is reserved; is a submission over; estimates: what the last answers of a profile took.
+        Index(
+            "ix_jobs_user_unfinished", "user_id", "submission_id", "id", postgresql_where=text("finished_at IS NULL")
+        ),
         Index("ix_jobs_profile_unfinished", "profile_id", postgresql_where=text("finished_at IS NULL")),
         Index(
             "ix_jobs_profile_completed", "profile_id", text("id DESC"), postgresql_where=text("status = 'completed'")
         ),
-        # A submission's progress and its list.
+        # A submission's list and its progress.
         Index(
-            "ix_jobs_submission", "submission_id", "status", "id", postgresql_where=text("submission_id IS NOT NULL")
+            "ix_jobs_submission",
+            "submission_id",
+            "id",
+            postgresql_include=["status"],
+            postgresql_where=text("submission_id IS NOT NULL"),
         ),
+        # What repeats a job: few do, and the others are not to pay for it.
+        Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         # Failures by reason: all that their page asks of each.
         Index(
             "ix_jobs_failed",

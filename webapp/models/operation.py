@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.models.base import Base, Id, Json
@@ -31,7 +31,7 @@ class ExecutionFailure(Base):
     workflow: Mapped[str | None]
     last_node: Mapped[str | None]
     message: Mapped[str | None]
-    reported_at: Mapped[datetime]
+    reported_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class AuditEvent(Base):
@@ -48,6 +48,8 @@ class AuditEvent(Base):
     detail: Mapped[Json | None] = mapped_column()
 
     user: Mapped[User] = relationship()
+
+    __table_args__ = (Index("ix_audit_events_target", "target", text("id DESC")),)
 
 
 class RetentionReceipt(Base):

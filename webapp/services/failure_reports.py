@@ -58,7 +58,7 @@ _BY_REASON = text("""
                (array_agg(id ORDER BY finished_at DESC, id DESC))[1] AS example_id
         FROM newest GROUP BY failure_code, profile_id
     )
-    SELECT lines.*, jobs.failure_message AS message FROM lines JOIN jobs ON jobs.id = lines.example_id
+    SELECT lines.*, (SELECT failure_message FROM jobs WHERE id = lines.example_id) AS message FROM lines
     ORDER BY lines.jobs DESC, lines.last_at DESC
 """)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, func, literal, select
+from sqlalchemy import ColumnElement, Text, TextClause, bindparam, func, literal, select, text
+from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.models import Document, Job, JobDocument, JobResult, ProfileVersion
 
 RESULTS_AT_ONCE = 200
+LONGEST_MAKING = timedelta(hours=1)  # from the moment that jobs bear as theirs until the last of them has its id
 LINE = (Job.id, Job.profile_id, Job.status, Job.execution_mode, Job.batch_strategy, Job.need_by, Job.submission_id,
         Job.retry_of, Job.attempt, Job.created_at, Job.finished_at, Job.failure_code, Job.failure_message)  # fmt: skip
 
@@ -42,6 +44,8 @@ class Wanted:
             (self.submission_id, Job.submission_id.__eq__),
             (self.created_after, Job.created_at.__ge__),
             (self.created_before, Job.created_at.__lt__),
+            (self.created_after, lambda moment: Job.id >= _first_since(moment, -LONGEST_MAKING)),
+            (self.created_before, lambda moment: Job.id < _first_since(moment, LONGEST_MAKING)),
             (self.oldest, Job.id.__ge__),
             (self.newest, Job.id.__le__),
         ]
@@ -56,6 +60,26 @@ class Wanted:
         if self.job_ids is not None:
             conditions.append(Job.id == func.any(list(self.job_ids)))
         return conditions
+
+
+def _first_since(moment: datetime, later: timedelta) -> TextClause:
+    """The id from which on jobs were created so much later than `moment`: a list of some days begins and ends there.
+
+    Found by halving: ids are given out in the order of time, but for the jobs that are being made at one moment.
+    """
+    return text("""(
+        WITH RECURSIVE half (low, high) AS (
+            SELECT min(id), max(id) + 1 FROM jobs
+            UNION ALL
+            SELECT CASE WHEN found.created_at < :moment + :later THEN found.id + 1 ELSE low END,
+                   CASE WHEN found.created_at < :moment + :later THEN high ELSE (low + high) / 2 END
+            FROM half LEFT JOIN LATERAL (
+                SELECT id, created_at FROM jobs WHERE id >= (low + high) / 2 AND id < high ORDER BY id LIMIT 1
+            ) AS found ON true
+            WHERE low < high
+        )
+        SELECT max(low) FROM half
+    )""").bindparams(bindparam("moment", moment, unique=True), bindparam("later", later, INTERVAL, unique=True))
 
 
 def find_jobs(session: Session, wanted: Wanted, *, after: int | None, size: int) -> tuple[list[Any], int | None]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -130,17 +130,22 @@ def _withdraw_documents(session: Session, settings: Settings) -> list[Any]:
     """
     now = clock(session)
     last = _last_moment(settings.keep_documents_days, now)
-    is_needed = exists().where(
-        JobDocument.document_id == Document.id, Job.id == JobDocument.job_id, Job.finished_at.is_(None)
+    is_needed = (
+        select(JobDocument.job_id)
+        .join(Job, Job.id == JobDocument.job_id)
+        .where(JobDocument.document_id == Document.id, Job.finished_at.is_(None))
+        .offset(0)  # a look for each document: PostgreSQL expects many, and would read what all jobs were made from
+        .exists()
     )
-    is_due: ColumnElement[bool] = Document.deleted_at.is_not(None)
+    has_bytes = select(Document.id).where(Document.bytes_deleted_at.is_(None))
+    due = [has_bytes.where(Document.deleted_at.is_not(None))]
     if last is not None:
-        is_due = or_(is_due, and_(Document.created_at <= last, ~is_needed))
+        due.append(has_bytes.where(Document.deleted_at.is_(None), Document.created_at <= last, ~is_needed))
+    ids = union_all(*due).subquery()
+    chosen = session.scalars(select(ids.c.id).order_by(func.random()).limit(AT_ONCE)).all()
     locked = session.scalars(
         select(Document.id)
-        .where(Document.bytes_deleted_at.is_(None), is_due)
-        .order_by(func.random())
-        .limit(AT_ONCE)
+        .where(Document.id.in_(chosen), Document.bytes_deleted_at.is_(None))
         .with_for_update(skip_locked=True)
     ).all()
     # A statement of its own: a job that was made until the lock was ours is seen here.

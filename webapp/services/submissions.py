@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from webapp.config import Settings
@@ -19,7 +19,7 @@ from webapp.domain.errors import InvalidInput, InvalidMove, InvalidRows, NotFoun
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row
-from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, UNFINISHED_JOBS, JobStatus
+from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, JobStatus
 from webapp.models import Job, LedgerEntry, Submission, User
 from webapp.services import estimates, jobs, retries, webhook_outbox
 from webapp.services.audit import audit
@@ -172,11 +172,9 @@ def list_jobs(
     return found[:size], found[size - 1].id if len(found) > size else None
 
 
-def first_waiting(session: Session, submission_id: int) -> Job | None:
+def first_waiting(session: Session, submission: Submission) -> Job | None:
     """The first of its jobs that has not ended: what that one waits for, the others mostly wait for, too."""
-    return session.scalars(
-        select(Job).where(Job.submission_id == submission_id, Job.status.in_(UNFINISHED_JOBS)).order_by(Job.id).limit(1)
-    ).one_or_none()
+    return session.scalars(select(Job).where(*_are_unfinished(submission)).order_by(Job.id).limit(1)).one_or_none()
 
 
 def cost_so_far(session: Session, submission_id: int) -> tuple[Decimal | None, int]:
@@ -246,16 +244,17 @@ def cancel_waiting(session: Session, submission_id: int, *, user: User, reason: 
 
     Raises InvalidMove for none, or InvalidInput when it is somebody else's and there is no reason.
     """
+    submission = session.get_one(Submission, submission_id)
     waiting = session.scalars(
         select(Job.id)
-        .where(Job.submission_id == submission_id, Job.status.in_(JOB_MOVES[JobStatus.CANCELLED]))
+        .where(*_are_unfinished(submission), Job.status.in_(JOB_MOVES[JobStatus.CANCELLED]))
         .order_by(Job.id)
     ).all()
     cancelled = jobs.cancel_jobs(session, waiting, actor=f"user:{user.id}")
     if not cancelled:
         session.rollback()
         raise InvalidMove("Every job of this submission is under way or has ended: there is nothing to cancel.")
-    if session.get_one(Submission, submission_id).user_id != user.id:
+    if submission.user_id != user.id:
         audit(session, user, "cancel_submission", f"submission:{submission_id}", reason, {"jobs": len(cancelled)})
     session.commit()
     return len(cancelled)
@@ -266,7 +265,7 @@ def end_submissions(session: Session, now: datetime) -> list[int]:
 
     Returns their ids.
     """
-    runs = select(Job.id).where(Job.submission_id == Submission.id, Job.status.in_(UNFINISHED_JOBS)).exists()
+    runs = select(Job.id).where(*_are_unfinished(Submission)).exists()
     due = select(Submission.id).where(Submission.finished_at.is_(None), ~runs).with_for_update(skip_locked=True).cte()
     ended = list(session.scalars(
         update(Submission).where(Submission.id == due.c.id).values(finished_at=now).returning(Submission.id)
@@ -274,6 +273,11 @@ def end_submissions(session: Session, now: datetime) -> list[int]:
     ))  # fmt: skip
     webhook_outbox.tell_of_submissions(session, ended, now=now)
     return ended
+
+
+def _are_unfinished(submission: Submission | type[Submission]) -> tuple[ColumnElement[bool], ...]:
+    """Its jobs that have not ended, by ix_jobs_user_unfinished: they are its user's."""
+    return Job.user_id == submission.user_id, Job.submission_id == submission.id, Job.finished_at.is_(None)
 
 
 def _counts(session: Session, ids: list[int]) -> dict[int, dict[JobStatus, int]]:

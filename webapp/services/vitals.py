@@ -134,19 +134,23 @@ def queue_figures(session: Session, settings: Settings, profiles: Profiles) -> l
 
 
 def window_figures(session: Session) -> WindowFigures:
-    is_unfinished = BatchWindow.finished_at.is_(None)
-    rows = session.execute(
-        select(
-            BatchWindow.status, func.count(), func.sum(BatchWindow.job_count),
-            func.count(BatchWindow.problem).filter(is_unfinished), func.count(BatchWindow.needs_attention),
-        ).group_by(BatchWindow.status)
-    ).all()  # fmt: skip
-    unfinished = (WindowStatus.OPEN, WindowStatus.SUBMITTED)
+    """The many that have ended are counted in their index alone: a row holds what the provider said."""
+    by_status = select(BatchWindow.status, func.count()).group_by(BatchWindow.status)
+    ended = session.execute(by_status.where(BatchWindow.finished_at.is_not(None)))
+    goes_on = session.execute(
+        by_status.add_columns(func.sum(BatchWindow.job_count), func.count(BatchWindow.problem)).where(
+            BatchWindow.finished_at.is_(None)
+        )
+    ).all()
+    windows = dict.fromkeys(WindowStatus, 0) | {status: count for status, count in ended}
     return WindowFigures(
-        windows=dict.fromkeys(WindowStatus, 0) | {status: count for status, count, *_ in rows},
-        jobs=dict.fromkeys(unfinished, 0) | {status: jobs for status, _, jobs, *_ in rows if status in unfinished},
-        troubled=sum(row[3] for row in rows),
-        needing_attention=sum(row[4] for row in rows),
+        windows=windows | {status: count for status, count, *_ in goes_on},
+        jobs=dict.fromkeys((WindowStatus.OPEN, WindowStatus.SUBMITTED), 0)
+        | {status: jobs for status, _, jobs, _ in goes_on},
+        troubled=sum(problems for *_, problems in goes_on),
+        needing_attention=session.scalars(
+            select(func.count()).select_from(BatchWindow).where(BatchWindow.needs_attention.is_not(None))
+        ).one(),
     )
 
 
@@ -161,13 +165,15 @@ def sync_counts() -> tuple[ScalarSelect[int], ScalarSelect[int]]:
 
 def sync_figures(session: Session) -> SyncFigures:
     is_created = Job.status == JobStatus.CREATED
-    first = select(Job.id, Job.not_before).where(is_created).order_by(Job.id).limit(MOST_WAITING).subquery().c
+    # Materialised: to have the first by id, PostgreSQL would read on from the oldest of all jobs until it meets them.
+    waiting = select(Job.id).where(is_created).cte("waiting").prefix_with("MATERIALIZED")
+    first = select(waiting.c.id).order_by(waiting.c.id).limit(MOST_WAITING).subquery().c
     # It came from a batch, or waits for another attempt: its creation says little. (GREATEST passes over NULL.)
     since = (
-        select(func.greatest(func.max(JobEvent.at), first.not_before).label("at"))
-        .join_from(first.id.table, JobEvent, JobEvent.job_id == first.id)
-        .where(JobEvent.to_status == JobStatus.CREATED)
-        .group_by(first.id, first.not_before)
+        select(func.greatest(func.max(JobEvent.at), Job.not_before).label("at"))
+        .join_from(Job, JobEvent, JobEvent.job_id == Job.id)
+        .where(Job.id.in_(select(first.id)), JobEvent.to_status == JobStatus.CREATED)
+        .group_by(Job.id)
         .subquery()
     )
     oldest = select(func.min(since.c.at)).scalar_subquery()
@@ -354,6 +360,7 @@ def write_line(session: Session, settings: Settings, profiles: Profiles, before:
     failed = session.scalars(
         select(func.count()).select_from(BatchWindow).where(
             BatchWindow.finished_at > told.at, BatchWindow.finished_at <= until,
+            BatchWindow.files_deleted_at.is_(None),  # as everywhere here: by ix_batch_windows_keeps_files
             BatchWindow.status.in_([WindowStatus.FAILED, WindowStatus.EXPIRED]),
         )
     ).one()  # fmt: skip

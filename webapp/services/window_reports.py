@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from webapp.domain.errors import NotFound
 from webapp.domain.states import TERMINAL_WINDOWS, ExecutionMode, ItemOutcome, WindowStatus
@@ -51,15 +51,18 @@ def window_items(
 ) -> tuple[list[Any], int | None]:  # fmt: skip
     """(rows of (item, status of its job) in order of the jobs, the `after` of the next page, if any); of one outcome,
     or OPEN."""
-    statement = (
-        select(BatchItem, Job.status)
-        .join(Job, Job.id == BatchItem.job_id)
+    items = (
+        select(BatchItem)
         .where(BatchItem.window_id == window_id, BatchItem.job_id > after)
         .order_by(BatchItem.job_id)
+        .limit(size + 1)
     )
     if outcome is not None:
-        statement = statement.where(BatchItem.outcome == (None if outcome == OPEN else ItemOutcome(outcome)))
-    found = list(session.execute(statement.limit(size + 1)))
+        items = items.where(BatchItem.outcome == (None if outcome == OPEN else ItemOutcome(outcome)))
+    # First the page, then what its jobs are: joined as a whole, all jobs before the window's might be read.
+    page = aliased(BatchItem, items.subquery())
+    status = select(Job.status).where(Job.id == page.job_id).scalar_subquery()
+    found = list(session.execute(select(page, status).order_by(page.job_id)))
     return found[:size], found[size - 1][0].job_id if len(found) > size else None
 
 

@@ -86,7 +86,7 @@ def _context(submission_id: int) -> dict[str, Any]:
     after = request.args.get("after", 0, type=int)
     found, later = submissions.list_jobs(session, submission_id, status=status, after=after)
     amount, unknown = submissions.cost_so_far(session, submission_id)
-    first = None if progress.is_over else submissions.first_waiting(session, submission_id)
+    first = None if progress.is_over else submissions.first_waiting(session, progress.submission)
     version = session.get(ProfileVersion, found[0].profile_version_id) if found else None
     return {
         "progress": progress, "submission": progress.submission, "jobs": found, "later": later, "after": after,
