@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from webapp.domain import rendering
 from webapp.domain.errors import InvalidProfile
 from webapp.domain.rendering import most_input_tokens, render, renderer, to_json
 
@@ -21,6 +22,31 @@ def test_a_renderer_keeps_what_no_value_changes_and_its_order() -> None:
     }  # fmt: skip
     assert first == {"a": {"b": [1, 2]}, "c": "one", "d": ["x", {"e": 2}], "f": 1}
     assert list(first) == ["a", "c", "d", "f"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["Choose from {{ inputs.a }}.", "{{ inputs.a ~ inputs.b }}", "{{ inputs.a ~ other }}", "{{ [inputs.a, inputs] }}"],
+)
+def test_a_run_never_gets_what_was_rendered_for_another_one(template: str) -> None:
+    runs: list[dict[str, object]] = [
+        {"inputs": {"a": a, "b": b}, "other": other}
+        for a in ("x", "y", 1, True, 1.0, 0.0, -0.0) for b in ("x", "y") for other in (1, 2)
+    ]  # fmt: skip
+    alone = []
+    for run in runs:
+        rendering._compiled.cache_clear()
+        alone.append(repr(render(template, run)))
+    twice = [repr(render(template, run)) for run in runs for _ in range(2)]
+    assert twice == [said for said in alone for _ in range(2)]
+
+
+def test_jinja_is_asked_once_for_rows_that_share_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setitem(rendering._environment.filters, "noted", lambda text: asked.append(text) or text)
+    template = "{{ inputs.labels | noted }}!"
+    found = [render(template, {"inputs": {"labels": labels, "text": n}}) for n, labels in enumerate(("a", "a", "b"))]
+    assert (found, asked) == (["a!", "a!", "b!"], ["a", "b"])
 
 
 def test_values_are_never_templates() -> None:

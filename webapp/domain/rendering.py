@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from webapp.domain.errors import InvalidProfile
@@ -77,11 +77,46 @@ def _render_text(text: str, values: Mapping[str, Any]) -> Any:
 def _compiled(text: str) -> Filler:
     whole = _WHOLE_EXPRESSION.fullmatch(text.strip())
     if whole is None:
-        return _environment.from_string(text).render
+        return _remembering(_environment.from_string(text).render, text)
     expression = _environment.compile_expression(whole[1], undefined_to_none=False)
     if _PATH.fullmatch(whole[1].strip()):
         return partial(_follow, whole[1].strip().split("."), expression)
-    return expression
+    return _remembering(expression, text)
+
+
+def _remembering(fill: Filler, text: str) -> Filler:
+    """The same, but Jinja is not asked again when the inputs that this template names are those of the run before.
+
+    In a submission of many rows most inputs are the same in all of them. What came out is shared: read it only.
+    """
+    names = _inputs_named(text)
+    if names is None:
+        return fill
+    last: tuple[Any, Any] = (None, None)
+
+    def fill_or_remember(values: Mapping[str, Any]) -> Any:
+        nonlocal last
+        inputs = values.get("inputs")
+        key = [inputs.get(name) for name in names] if type(inputs) is dict else [None]
+        known, found = last
+        if key != known or any(type(value) is not str for value in key):  # 1 and True are equal, but written otherwise
+            found = fill(values)
+            last = (key, found)  # at once: threads share this
+        return found
+
+    return fill_or_remember
+
+
+def _inputs_named(text: str) -> list[str] | None:
+    """The inputs that alone decide what this template becomes; None when something else does, too."""
+    tree = _environment.parse(text)
+    if meta.find_undeclared_variables(tree) != {"inputs"} or any(
+        f.name == "random" for f in tree.find_all(nodes.Filter)
+    ):
+        return None
+    uses = [one for one in tree.find_all(nodes.Name) if one.name == "inputs"]
+    named = [one for one in tree.find_all(nodes.Getattr) if isinstance(one.node, nodes.Name) and one.node in uses]
+    return sorted({one.attr for one in named}) if len(named) == len(uses) else None
 
 
 def _follow(path: Sequence[str], expression: Filler, values: Mapping[str, Any]) -> Any:

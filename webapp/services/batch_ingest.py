@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -36,7 +35,7 @@ from webapp.models import BatchItem, BatchWindow, Job, JobAnswer, JobResult, Pro
 from webapp.services import ledger, lifecycle
 from webapp.services.batch_files import LeaseKeeper
 from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
-from webapp.services.bulk import copy_rows, insert_new
+from webapp.services.bulk import copy_rows, insert_new, read_ahead
 from webapp.services.clock import clock
 from webapp.services.ingest import milliseconds, result_row
 from webapp.services.windows import hold_lease, postpone_step
@@ -97,20 +96,16 @@ def _download(
 
 
 def _apply_lines(run: Ingest, lines: Iterator[Line | None], keeper: LeaseKeeper) -> None:
-    for chunk in _read_ahead(lines):
+    for chunk in read_ahead(_chunks(lines)):
         run.lines += len(chunk)
         run.strange += ["a line that cannot be read"] * chunk.count(None)
         _apply_chunk(run, [line for line in chunk if line])
         keeper()
 
 
-def _read_ahead(lines: Iterator[Line | None]) -> Iterator[list[Line | None]]:
-    """The lines in chunks; the next one is read while PostgreSQL takes the one before."""
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(lambda: list(islice(lines, CHUNK_LINES)))
-        while chunk := following.result():
-            following = reader.submit(lambda: list(islice(lines, CHUNK_LINES)))
-            yield chunk
+def _chunks(lines: Iterator[Line | None]) -> Iterator[list[Line | None]]:
+    while chunk := list(islice(lines, CHUNK_LINES)):
+        yield chunk
 
 
 def _apply_chunk(run: Ingest, lines: Iterable[Line]) -> None:

@@ -21,7 +21,7 @@ from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
 from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
 from webapp.services import budgets, lifecycle
-from webapp.services.bulk import copy_rows
+from webapp.services.bulk import copy_rows, read_ahead
 from webapp.services.clock import clock
 from webapp.services.estimates import Quote, quoted_chunks, recent_calibration
 from webapp.services.registry import Profiles, stored_version
@@ -107,7 +107,10 @@ def _stored_chunks(
     }  # fmt: skip
     queue_of = lru_cache(partial(_queue_id, session, profiles, profile.id))
     ceilings: list[Decimal | None] = []
-    for chunk in quoted_chunks(session, settings, prices, profile, runs, user, calibration, now):
+    chunks = quoted_chunks(session, settings, prices, profile, runs, user, calibration, now)
+    if submission_id and not profile.document_fields:  # documents are looked up: the session serves one thread
+        chunks = read_ahead(chunks)
+    for chunk in chunks:
         yield _store(session, chunk, constant, queue_of, now)
         ceilings += [quoted.own.ceiling for _, quoted in chunk]
     budgets.reserve(session, [budgets.Wanted(user.id, profile.id, ceilings)], now)
