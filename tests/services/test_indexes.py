@@ -58,6 +58,7 @@ from webapp.services import (
     job_search,
     jobs,
     latency,
+    lifecycle,
     reporting,
     retention,
     retries,
@@ -135,6 +136,12 @@ def _ingest(it: Look) -> None:
     )
 
 
+def _submit(it: Look) -> None:
+    """The provider has the batch: the window's jobs move."""
+    window_id = it.session.scalars(select(BatchItem.window_id).where(BatchItem.job_id == it.books.riding)).one()
+    lifecycle.submit_window_jobs(it.session, window_id, now=it.ago(0))
+
+
 def _write_back(it: Look) -> None:
     job_id = next(id_ for id_ in range(it.books.sync, it.books.riding) if id_ % 50 == 0)
     body = response()
@@ -162,8 +169,7 @@ def _history(**filters: Any) -> Callable[[Look], object]:
     return do
 
 
-CLAIM = ("ix_jobs_claim ix_jobs_claim_by_deadline pk_batch_windows pk_job_requests pk_jobs"
-         " uq_batch_items_window_id_job_id")  # fmt: skip
+CLAIM = "ix_jobs_claim ix_jobs_claim_by_deadline pk_batch_windows pk_job_requests pk_jobs"
 LINES = "pk_documents pk_job_documents pk_job_results"  # of jobs: their answers, and the names of their documents
 FACTS = "pk_ledger ix_cost_days_user|pk_cost_days"  # of the costs of users: those of a month may be few
 # What is left out reads all there is, and is meant to: the roll-ups of all times (what is unknown), the budget of a
@@ -192,6 +198,11 @@ HOT = {
     "input file": Hot(
         lambda it: batch_files.write_input(it.session, it.books.window, it.folder / "input.jsonl"),
         "pk_job_requests uq_batch_items_window_id_job_id", most=1_000,
+    ),
+    "submit a window": Hot(
+        _submit,
+        "ix_batch_items_job_id|uq_batch_items_one_open_per_job pk_jobs uq_batch_items_window_id_job_id",
+        most=2_000,  # open items of all windows
     ),
     "ingest": Hot(
         _ingest,
