@@ -8,7 +8,20 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, case, func, or_, select, text, true, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
@@ -215,11 +228,12 @@ def _waiting() -> Select[Any]:
     by_deadline = Queue.strategy == BatchStrategy.DEADLINE
     may_ride = Job.need_by > bindparam("past_last_ride")  # as the claim says; the others run now, soon
     is_waiting = (*_is_waiting(), or_(~by_deadline, may_ride))
-    some = union_all(*(
-        select(Job.id).where(*_is_waiting(), *conditions).limit(bindparam("at_most")).correlate(Queue)
+    some = [
+        select(Job.id).where(*_is_waiting(), *conditions).limit(bindparam("at_most")).correlate(Queue).subquery()
         for conditions in ((~by_deadline,), (by_deadline, may_ride))
-    )).subquery()  # fmt: skip
-    counted = select(func.count().label("queued")).select_from(some).correlate(Queue).lateral("counted")
+    ]
+    counts = union_all(*(select(func.count().label("jobs")).select_from(one) for one in some)).subquery()
+    counted = select(cast(func.sum(counts.c.jobs), BigInteger).label("queued")).correlate(Queue).lateral("counted")
     oldest = (
         select(Job.queued_at, Job.has_ridden, JobRequest.most_input_tokens)
         .join(JobRequest, JobRequest.job_id == Job.id)
