@@ -69,7 +69,7 @@ def _of_lines() -> Response:
 
 def _rows(file: Any, profile_id: str) -> Iterator[Row]:
     stream: BinaryIO = file
-    yield from read_rows(stream, "body.jsonl", parts().profiles.get(profile_id), parts().settings.zone)
+    return read_rows(stream, "body.jsonl", parts().profiles.get(profile_id), parts().settings.zone)
 
 
 def _make(profile_id: str, name: str, common: dict[str, Any], rows: Iterable[Row], content: Any) -> Response:
