@@ -9,9 +9,11 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
@@ -28,6 +30,7 @@ from webapp.config import Settings
 from webapp.parts import build_parts
 from webapp.services import costs
 
+B = TypeVar("B", bound=Bench)
 ON_THE_BOOKS = 1_000_000
 # No limits on how often somebody may ask: here one person asks for all.
 SETTINGS = {
@@ -65,14 +68,9 @@ def http_rows_of(http: http_rows.Servers) -> Iterator[tuple[str, Callable[[], Ro
     yield "upload", lambda: http_rows.upload(http)
 
 
-def main() -> None:
-    wish = argparse.ArgumentParser(prog="bench", description=__doc__)
-    wish.add_argument("--rows", help="names, separated by commas; without it: all")
-    wish.add_argument("--scale", type=float, default=1.0)
-    wish.add_argument("--rounds", type=int, default=3)
-    wish.add_argument("--to", type=Path, default=Path(".sluice/bench"))
-    wanted = wish.parse_args()
-    chosen = set(wanted.rows.split(",")) if wanted.rows else None
+@contextmanager
+def started(kind: type[B]) -> Iterator[tuple[B, Stack]]:
+    """A cluster of its own with the tables and a hundred users, and the stack that it belongs to; nothing is served."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         stack = Stack(
             layout.for_folder(Path(name)),
@@ -83,22 +81,39 @@ def main() -> None:
             stack.run_flask("migrate", "db", "upgrade")
             settings = Settings.from_env(stack.app_environment())
             engine = create_engine(stack.cluster.url(), pool_size=20)
-            bench = Bench(engine, stack.cluster, replace(build_parts(settings), files=FakeProviderFiles()), Path(name))
-            bench.fill(books.finished_jobs, bench.queue("books"), round(ON_THE_BOOKS * wanted.scale))
-            with Session(engine) as session:
-                while costs.roll_up(session):  # the heartbeat did so each minute of these 30 days
-                    pass
-
-            def measured(rows: Iterator[tuple[str, Callable[[], Row]]]) -> list[Figures]:
-                return [measure(make(), wanted.rounds) for row, make in rows if chosen is None or row in chosen]
-
-            with http_rows.servers(bench, stack) as http:
-                figures = measured(http_rows_of(http))
-            figures += measured(rows_of(bench, wanted.scale))
-            write(wanted.to, {"machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale)}, figures)
+            parts = replace(build_parts(settings), files=FakeProviderFiles())
+            yield kind(engine, stack.cluster, parts, Path(name)), stack
             engine.dispose()
         finally:
             stack.stop()
+
+
+def fill_books(bench: Bench, count: int) -> None:
+    """So many more jobs that ended."""
+    bench.fill(books.finished_jobs, bench.queue("books"), count)
+    with Session(bench.engine) as session:
+        while costs.roll_up(session):  # the heartbeat did so each minute of these 30 days
+            pass
+
+
+def main() -> None:
+    wish = argparse.ArgumentParser(prog="bench", description=__doc__)
+    wish.add_argument("--rows", help="names, separated by commas; without it: all")
+    wish.add_argument("--scale", type=float, default=1.0)
+    wish.add_argument("--rounds", type=int, default=3)
+    wish.add_argument("--to", type=Path, default=Path(".sluice/bench"))
+    wanted = wish.parse_args()
+    chosen = set(wanted.rows.split(",")) if wanted.rows else None
+    with started(Bench) as (bench, stack):
+        fill_books(bench, round(ON_THE_BOOKS * wanted.scale))
+
+        def measured(rows: Iterator[tuple[str, Callable[[], Row]]]) -> list[Figures]:
+            return [measure(make(), wanted.rounds) for row, make in rows if chosen is None or row in chosen]
+
+        with http_rows.servers(bench, stack) as http:
+            figures = measured(http_rows_of(http))
+        figures += measured(rows_of(bench, wanted.scale))
+        write(wanted.to, {"machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale)}, figures)
 
 
 if __name__ == "__main__":

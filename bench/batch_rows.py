@@ -172,7 +172,8 @@ def ingest(bench: Bench, queue: int, count: int = 50_000) -> Row:
         bench.fill(books.queued_jobs, queue, count, 300)
         with Session(bench.engine) as session:
             window = session.get_one(BatchWindow, _open(bench, queue, count))
-            session.execute(text("UPDATE batch_windows SET due_at = 'infinity' WHERE id <> :id"), {"id": window.id})
+            later = "UPDATE batch_windows SET due_at = now() + interval '1 year' WHERE id <> :id"
+            session.execute(text(later), {"id": window.id})
             lease = factories.take_lease(session, parts, Step.UPLOAD_INPUT)
             batch_files.upload_input(session, parts.files, window_id=window.id, token=lease.token)
             lease = factories.take_lease(session, parts, Step.CREATE)

@@ -46,7 +46,7 @@ OF_FINISHED = (
     """INSERT INTO batch_windows (queue_id, status, job_count, opened_because, opened_at, submitted_at, finished_at,
                                   due_at, provider_batch_id, provider_status)
        SELECT :queue, 'completed', 1000, 'full', at, at + interval '1 minute', at + interval '30 minutes', at,
-              'batch_books_' || n, 'completed'
+              'batch_books_' || :after || '_' || n, 'completed'
        FROM generate_series(1, greatest(1, :count / 1000)) AS n,
             LATERAL (SELECT now() - interval '1 hour' - n * interval '30 minutes' AS at) AS window_""",
     """INSERT INTO batch_items (custom_id, window_id, job_id, attempt, outcome)
@@ -54,7 +54,7 @@ OF_FINISHED = (
        FROM (SELECT *, 1 + row_number() OVER (ORDER BY id) / 1000 AS place FROM jobs
              WHERE id > :after AND execution_mode = 'batch') AS j
        JOIN (SELECT id AS w, row_number() OVER (ORDER BY id) AS place FROM batch_windows
-             WHERE provider_batch_id LIKE 'batch_books_%') AS windows USING (place)""",
+             WHERE starts_with(provider_batch_id, 'batch_books_' || :after || '_')) AS windows USING (place)""",
 )
 QUEUED = """
     INSERT INTO jobs (user_id, profile_id, profile_version_id, execution_mode, batch_strategy, queue_id, status,
@@ -75,7 +75,7 @@ OF_QUEUED = (
 
 
 def finished_jobs(connection: Connection, version: int, queue: int, count: int) -> None:
-    """So many jobs that ended, with requests, results, ledger, events, windows and items."""
+    """So many more jobs that ended, with requests, results, ledger, events, windows and items."""
     after = _last_job(connection)
     values = {"version": version, "queue": queue, "count": count, "after": after}
     for statement in (FINISHED, *OF_FINISHED):

@@ -154,7 +154,7 @@ class Servers:
 @contextmanager
 def servers(bench: Bench, stack: Stack) -> Iterator[Servers]:
     folder = bench.folder / "http"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     bare_url = f"http://127.0.0.1:{free_ports(1)[0]}"
     command = stack.command("web")
     argv = list(command.argv)
