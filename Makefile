@@ -18,7 +18,7 @@ faults: ## faults in a row on a real system: make faults RUNS=200 SEED=1; ONLY=c
 	@$(DEVSTACK) tool python -m faults --runs $(or $(RUNS),10) --seed $(or $(SEED),1) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(LOGS),--logs)
 
-bench: ## the batch path beside plain SQL, on a cluster of its own: make bench ROWS=ingest SCALE=0.1
+bench: ## each hot path beside the least that could do it, on a cluster of its own: make bench ROWS=ingest SCALE=0.1
 	@$(DEVSTACK) install
 	@$(DEVSTACK) tool python -m bench --scale $(or $(SCALE),1) $(if $(ROWS),--rows $(ROWS))
 

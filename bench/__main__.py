@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from bench import batch_rows, books, http_rows
@@ -107,13 +109,24 @@ def main() -> None:
     with started(Bench) as (bench, stack):
         fill_books(bench, round(ON_THE_BOOKS * wanted.scale))
 
-        def measured(rows: Iterator[tuple[str, Callable[[], Row]]]) -> list[Figures]:
-            return [measure(make(), wanted.rounds) for row, make in rows if chosen is None or row in chosen]
+        figures: list[Figures] = []
+        with bench.engine.connect() as connection:
+            postgresql = connection.execute(text("SHOW server_version")).scalar_one()
+        facts = {
+            "machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale),
+            "versions": f"PostgreSQL {postgresql}, Python {platform.python_version()}, Flask {version('flask')},"
+                        f" SQLAlchemy {version('sqlalchemy')}, psycopg {version('psycopg')}",
+        }  # fmt: skip
+
+        def take(rows: Iterator[tuple[str, Callable[[], Row]]]) -> None:
+            for row, make in rows:
+                if chosen is None or row in chosen:
+                    figures.append(measure(make(), wanted.rounds))
+                    write(wanted.to, facts, figures)  # after each: what was measured is kept, whatever comes
 
         with http_rows.servers(bench, stack) as http:
-            figures = measured(http_rows_of(http))
-        figures += measured(rows_of(bench, wanted.scale))
-        write(wanted.to, {"machine": machine(), "jobs on the books": round(ON_THE_BOOKS * wanted.scale)}, figures)
+            take(http_rows_of(http))
+        take(rows_of(bench, wanted.scale))
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def openers(bench: Bench, queue: int, threads: int = 16, size: int = 100, queued
     )  # fmt: skip
 
 
-def input_file(bench: Bench, queue: int, count: int = 50_000, body_bytes: int = 3_700) -> Row:
+def input_file(bench: Bench, queue: int, count: int = 50_000, body_bytes: int = 3_600) -> Row:
     bench.fill(books.queued_jobs, queue, count, body_bytes)
     window_id, notes = _open(bench, queue, count), dict[str, Any]()
     ours_path, floor_path = bench.folder / "ours.jsonl", bench.folder / "floor.jsonl"
