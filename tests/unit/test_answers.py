@@ -199,7 +199,7 @@ def test_of_two_batches_with_our_file_the_oldest_is_ours() -> None:
 def test_a_json_answer_must_fit_its_schema() -> None:
     output = Output(type="json", schema={"type": "object", "required": ["label"]})
     answer = output_fault(output, read_answer(200, {"output": [message(text('{"other": 1}'))]}))
-    assert answer.error_message == "The model's answer does not fit its schema ('label' is a required property)."
+    assert answer.error_message == 'The model\'s answer does not fit its schema ("label" is a required property).'
     assert answer.is_billable
 
 

@@ -79,6 +79,8 @@ def test_an_unknown_field_is_refused() -> None:
         ({"fields": [FIELDS["integer"] | {"key": "model_dump"}]}, "these keys are taken"),
         ({"fields": [FIELDS["text"] | {"pattern": "("}]}, "is not a regular expression"),
         ({"output": {"type": "json", "schema": {"type": "colour"}}}, "is not a JSON Schema"),
+        ({"output": {"type": "json", "schema": {"$ref": "http://127.0.0.1:9/s"}}}, "is not in this schema"),
+        ({"output": {"type": "json", "schema": {"$ref": "file:///etc/hostname"}}}, "is not in this schema"),
         ({"fields": [{"key": "executionMode", "type": "select", "options": ["later"]}]}, "later"),
         ({"request": {"endpoint": "/v1/embeddings", "body": {}}}, "/request/endpoint"),
     ],

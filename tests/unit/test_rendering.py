@@ -70,4 +70,4 @@ def test_the_stored_json_is_one_line_that_copy_can_write(text: str) -> None:
 
 
 def test_most_input_tokens_counts_high() -> None:
-    assert most_input_tokens("abc") == 2
+    assert most_input_tokens(3) == 2

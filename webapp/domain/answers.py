@@ -94,7 +94,7 @@ def read_answer(status_code: int, body: Any, headers: Mapping[str, Any] | None =
         status_code=status_code,
         key=found.get("response_id") or _digest([status_code, body]),
         provider_ms=_whole(headers.get("openai-processing-ms")),
-        request_id=_text(headers.get("x-request-id")),
+        request_id=(_text(headers.get("x-request-id")) or "")[:MAX_ID] or None,
         retry_after_seconds=_retry_after(headers),
         **found,
     )
@@ -111,7 +111,7 @@ def transport_error(message: str, code: str = "no_answer") -> Answer:
 def _read_body(status_code: int, body: Any) -> dict[str, Any]:
     if not 200 <= status_code < 300:
         return _read_error(status_code, body)
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         # Something in between may have answered for the provider: another attempt may bring what was asked for.
         return _refused("unreadable_answer", "The provider's answer is not a JSON object.") | {"is_retryable": True}
     common = {
@@ -125,8 +125,8 @@ def _read_body(status_code: int, body: Any) -> dict[str, Any]:
 
 def _read_response(body: Mapping[str, Any]) -> dict[str, Any]:
     status = body.get("status")
-    parts = [part for item in _list(body.get("output")) if isinstance(item, Mapping) and item.get("type") == "message"
-             for part in _list(item.get("content")) if isinstance(part, Mapping)]  # fmt: skip
+    parts = [part for item in _list(body.get("output")) if isinstance(item, dict) and item.get("type") == "message"
+             for part in _list(item.get("content")) if isinstance(part, dict)]  # fmt: skip
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text" and _text(part.get("text")))
     refusal = next((_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None)
     if status == "failed":
@@ -179,7 +179,7 @@ def _refused(code: str, message: str) -> dict[str, Any]:
 def _usage(body: Mapping[str, Any]) -> Usage | None:
     """Responses and Chat name the same counts differently. Half a usage is no usage."""
     usage = body.get("usage")
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     input_tokens = _whole(usage.get("input_tokens", usage.get("prompt_tokens")))
     output_tokens = _whole(usage.get("output_tokens", usage.get("completion_tokens")))
@@ -229,7 +229,7 @@ def _digest(value: Any) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
@@ -247,7 +247,9 @@ def _id(value: Any) -> str | None:
 
 def _whole(value: Any) -> int | None:
     """A count below MOST_COUNTED, or None: what is larger is no count of tokens or milliseconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if type(value) is int:
+        return value if 0 <= value < MOST_COUNTED else None
+    if not isinstance(value, float | str):
         return None
     try:
         number = int(float(value))
@@ -258,4 +260,6 @@ def _whole(value: Any) -> int | None:
 
 def storable(text: str) -> str:
     """PostgreSQL's text has no NUL, UTF-8 has no lone surrogates."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from webapp.domain.answers import Answer, read_answer, storable, transport_error
-from webapp.domain.json_text import read_json
+from webapp.domain.json_text import read_json, write_json
 from webapp.domain.states import ItemOutcome
 
 NOT_RUN = {"batch_expired": ItemOutcome.EXPIRED, "batch_cancelled": ItemOutcome.RELEASED}
@@ -41,23 +40,21 @@ def read_line(data: bytes | Mapping[str, Any]) -> Line | None:
 
 
 def _read(item: Any) -> Line | None:
-    custom_id = item.get("custom_id") if isinstance(item, Mapping) else None
+    custom_id = item.get("custom_id") if isinstance(item, dict) else None
     if not isinstance(custom_id, str) or custom_id != storable(custom_id):
         return None
     response, error = item.get("response"), item.get("error")
-    if isinstance(response, Mapping):
+    if isinstance(response, dict):
         status = response.get("status_code")
         status = status if isinstance(status, int) and not isinstance(status, bool) and 0 <= status < 1000 else 0
-        answer = read_answer(status, response.get("body"))
-        request_id = response.get("request_id")
-        request_id = storable(request_id)[:200] if isinstance(request_id, str) and request_id else None
-        if answer.is_billable:  # nobody came in between: what the provider's own file says, it will say again
-            answer = replace(answer, is_retryable=False)
-        return Line(custom_id, replace(answer, request_id=request_id), json.dumps(response.get("body")))
-    error = error if isinstance(error, Mapping) else {}
+        answer = read_answer(status, response.get("body"), {"x-request-id": response.get("request_id")})
+        if answer.is_billable and answer.is_retryable:
+            answer = replace(answer, is_retryable=False)  # nobody came in between: its own file will say this again
+        return Line(custom_id, answer, write_json(response.get("body")))
+    error = error if isinstance(error, dict) else {}
     code, message = error.get("code"), error.get("message")
     answer = transport_error(
         message if isinstance(message, str) else "The provider's line has neither an answer nor a reason.",
         code if isinstance(code, str) and code else "no_answer",
     )
-    return Line(custom_id, answer, json.dumps(error))
+    return Line(custom_id, answer, write_json(error))

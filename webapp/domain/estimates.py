@@ -61,9 +61,9 @@ class Cost:
 
 def size_of(body: Mapping[str, Any], body_json: str, file_pages: int) -> Size:
     """Measure a rendered request body (`body_json` is the text that is sent)."""
-    tier = body.get("service_tier")
+    tier, body_bytes = body.get("service_tier"), len(body_json.encode())
     return Size(
-        len(body_json.encode()), file_pages, most_input_tokens(body_json, file_pages), _max_output_tokens(body),
+        body_bytes, file_pages, most_input_tokens(body_bytes, file_pages), _max_output_tokens(body),
         tier if isinstance(tier, str) else None,
     )  # fmt: skip
 

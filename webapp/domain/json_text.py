@@ -19,3 +19,14 @@ def read_json(text: bytes | str, parse_constant: Callable[[str], Any] | None = N
         return orjson.loads(text)
     except ValueError:
         return json.loads(text, parse_constant=parse_constant)
+
+
+def write_json(value: Any) -> str:
+    """JSON text of what `read_json` read, as fast: in characters that PostgreSQL's text can hold.
+
+    Raises ValueError or RecursionError for what nests too deep.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # lone surrogates, integers beyond 64 bits, deep nesting
+        return json.dumps(value)

@@ -28,28 +28,31 @@ def output_fault(output: Output, answer: Answer) -> Answer:
     if output.type != "json" or answer.text is None:
         return answer
     try:
-        value = _read(answer.text, output)
+        text = _checked(answer.text, output)
     except ValueError as error:
         why = "was cut off before its JSON was complete" if answer.is_cut else str(error)
         return replace(answer, text=None, error_code="invalid_output", error_message=f"The model's answer {why}.")
-    return replace(answer, text=_writable(answer.text, value))
+    return answer if text is answer.text else replace(answer, text=text)
 
 
-def _read(text: str, output: Output) -> Any:
-    """Raises ValueError, which goes on after "The model's answer"."""
+def _checked(text: str, output: Output) -> str:
+    """The text as it is to be kept. Raises ValueError, which goes on after "The model's answer"."""
     try:
         value = read_json(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not valid JSON ({error})") from None
     if _nests_too_deep(text, value):
         raise ValueError(f"is JSON that nests deeper than {MOST_NESTED} levels")
+    if _SURROGATE.search(text) and (said := json.dumps(value, ensure_ascii=False)) != storable(said):
+        text = storable(said)
+        value = json.loads(text)
     try:
         fault = next(output.validator.iter_errors(value), None)
     except Exception as error:  # a schema that cannot be followed
         raise ValueError(f"cannot be checked against its schema ({type(error).__name__})") from None
     if fault:
         raise ValueError(f"does not fit its schema ({fault.message[:200]})")
-    return value
+    return text
 
 
 def _nests_too_deep(text: str, value: Any) -> bool:
@@ -60,14 +63,6 @@ def _nests_too_deep(text: str, value: Any) -> bool:
         parts = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level = [one for inner in parts for one in inner]
     return any(isinstance(one, dict | list) for one in level)
-
-
-def _writable(text: str, value: Any) -> str:
-    """The text, but for lone surrogates in what it says."""
-    if not _SURROGATE.search(text):
-        return text
-    said = json.dumps(value, ensure_ascii=False)
-    return text if storable(said) == said else storable(said)
 
 
 def _refuse_constant(name: str) -> None:

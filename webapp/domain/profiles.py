@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema_rs import Draft202012Validator
+from jsonschema_rs import ValidationError as JSONSchemaError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,7 +23,6 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -60,18 +60,17 @@ class Output(Part):
     type: Literal["markdown", "text", "json"] = "markdown"
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
-    @field_validator("schema_")
-    @classmethod
-    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            Draft202012Validator.check_schema(schema or {})
-        except SchemaError as error:
-            raise ValueError(f"is not a JSON Schema: {error.message}") from error
-        return schema
-
     @cached_property
     def validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.schema_ or {})
+        """Raises ValueError for what is no JSON Schema, or points outside itself: nothing is fetched."""
+        try:
+            return Draft202012Validator(self.schema_ or {}, validate_formats=False, retriever=_not_fetched)
+        except JSONSchemaError as error:
+            raise ValueError(f"the output's schema is not a JSON Schema: {error.message}") from error
+
+
+def _not_fetched(address: str) -> Any:
+    raise ValueError(f"{address} is not in this schema")
 
 
 class Batch(Part):
@@ -97,6 +96,7 @@ class Profile(Part):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
+        _ = self.output.validator
         keys = [field.key for field in self.fields]
         if len(set(keys)) < len(keys):
             raise ValueError("two fields have the same key")
@@ -133,7 +133,7 @@ class Profile(Part):
         """The fields that are the job's own inputs (not the reserved ones)."""
         return [field for field in self.fields if field.key not in RESERVED_KEYS]
 
-    @property
+    @cached_property
     def document_fields(self) -> list[DocumentField]:
         return [field for field in self.fields if isinstance(field, DocumentField)]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+import orjson
 from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -131,18 +132,20 @@ def _follow(path: Sequence[str], expression: Filler, values: Mapping[str, Any]) 
 
 def to_json(body: Any) -> str:
     """The exact text that is stored and sent: compact, one line, non-ASCII kept. Lone surrogates are replaced."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    # PostgreSQL's text cannot hold NUL and UTF-8 has no surrogates; json.dumps has escaped control characters.
+    try:
+        return orjson.dumps(body).decode()
+    except TypeError:  # lone surrogates, integers beyond 64 bits
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 TOKENS_OF_A_FILE_PAGE = 3000  # its text and its image, counted high
 
 
-def most_input_tokens(body_json: str, file_pages: int = 0) -> int:
-    """An upper estimate of the input tokens of a request body: one token for every two UTF-8 bytes.
+def most_input_tokens(body_bytes: int, file_pages: int = 0) -> int:
+    """An upper estimate of the input tokens of a request body of so many UTF-8 bytes: one token for every two.
 
     English prose runs at about four bytes a token, dense scripts at two to three; budgets and the
     enqueued-token headroom want a figure that is rarely too low.
     """
-    return -(-len(body_json.encode()) // 2) + file_pages * TOKENS_OF_A_FILE_PAGE
+    return -(-body_bytes // 2) + file_pages * TOKENS_OF_A_FILE_PAGE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import and_, case, func, insert, select, text, update
@@ -33,7 +34,9 @@ NEW_JOB = ("user_id", "profile_id", "profile_version_id", "execution_mode", "bat
            "need_by", "retry_of", "submission_id")  # fmt: skip
 NEW_REQUEST = ("endpoint", "model", "body", "body_bytes", "file_pages", "most_input_tokens", "max_output_tokens",
                "estimated_input_tokens", "estimated_output_tokens", "estimated_amount", "ceiling")  # fmt: skip
-_STORED_JOB = ("status", "created_at", "queued_at", *NEW_JOB)
+_FIRST_STATE = ("status", "created_at", "queued_at")
+_STORED_JOB = (*_FIRST_STATE, *NEW_JOB)
+_columns_of, _state_of = itemgetter(*NEW_JOB), itemgetter(*_FIRST_STATE)
 _NEW_EVENT = ("at", "to_status", "actor", "reason", "attempt")
 
 
@@ -65,14 +68,14 @@ def insert_jobs(
     `rows` have the columns that NEW_JOB names (`queue_id` goes with batch), and `requests` in the same order the
     values of NEW_REQUEST.
     """
-    jobs = [row | first_state(row["execution_mode"], now) for row in map(dict, rows)]
-    stored = [[job[column] for column in _STORED_JOB] for job in jobs]
-    events = [(now, job["status"], actor, reason, 1) for job in jobs]
-    if len(jobs) == 1:  # somebody waits for it: one statement instead of four
+    first = {mode: _state_of(first_state(mode, now)) for mode in ExecutionMode}
+    stored = [(*first[row["execution_mode"]], *_columns_of(row)) for row in rows]
+    events = [(now, status, actor, reason, 1) for status, *_ in stored]
+    if len(rows) == 1:  # somebody waits for it: one statement instead of four
         with cursor_of(session) as cursor:
             [[job_id]] = cursor.execute(_INSERT_ONE, [*stored[0], *events[0], *requests[0]]).fetchall()
         return [job_id]
-    job_ids = new_ids(session, Job, len(jobs))
+    job_ids = new_ids(session, Job, len(rows))
     for table, key, columns, values in (
         (Job, "id", _STORED_JOB, stored),
         (JobEvent, "job_id", _NEW_EVENT, events),

@@ -87,15 +87,15 @@ def _render(
         "model": model, "inputs": inputs, "documents": shown, "document": next(iter(shown.values()), None),
         "user": {"id": user.id},
     })  # fmt: skip
-    body = to_json(rendered)
-    if len(body.encode()) > settings.max_window_bytes // 2:
-        raise InvalidInput({}, "This run's request is too large to send.")
     found = list({document.id: document for document in documents.values()}.values())
-    pages = sum(document.pages for document in found if document.provider_file_id)
+    body, pages = to_json(rendered), sum(document.pages for document in found if document.provider_file_id)
+    size = size_of(rendered, body, pages)
+    if size.body_bytes > settings.max_window_bytes // 2:
+        raise InvalidInput({}, "This run's request is too large to send.")
     named = rendered.get("model")
     return Run(
         mode, strategy, inputs, found, profile.request.endpoint, named if isinstance(named, str) and named else model,
-        need_by, body, size_of(rendered, body, pages),
+        need_by, body, size,
     )  # fmt: skip
 
 
