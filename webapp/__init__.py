@@ -22,6 +22,12 @@ Listener = Literal["web", "internal"]
 MEBIBYTE = 1024 * 1024
 
 
+class _App(Flask):
+    def ensure_sync(self, func: Any) -> Any:
+        """No view here is a coroutine: not to be asked of each view and hook of each request."""
+        return func
+
+
 def create_app(listener: Listener = "web", settings: Settings | None = None) -> Flask:
     """The web app, or the internal API: one image, two listeners, so that people who wait never block write-backs.
 
@@ -29,7 +35,7 @@ def create_app(listener: Listener = "web", settings: Settings | None = None) -> 
     """
     settings = settings or Settings.from_env()
     logs.configure_logging()
-    app = Flask(__name__)
+    app = _App(__name__)
     logs.register(app)
     app.config.update(_flask_config(settings))
     app.extensions["sluice"] = build_parts(settings)

@@ -12,6 +12,7 @@ import time
 import uuid
 from typing import Any
 
+import orjson
 import psycopg
 import structlog
 from flask import Flask, Response, g, request
@@ -47,7 +48,7 @@ def configure_logging() -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(default=str),
+                structlog.processors.JSONRenderer(_to_json),
             ],
         )
     )
@@ -59,6 +60,10 @@ def configure_logging() -> None:
     # A worker's own words, too. (Those of gunicorn's first process stay plain: it never loads the app.)
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers, gunicorn.propagate = [], True
+
+
+def _to_json(line: Any, **_: Any) -> str:
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def hide_rows(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import Session
 
@@ -322,6 +323,10 @@ HOT = {
         lambda it: timeline.look(it.session, it.books.finished, user_id=it.books.user),
         "ix_batch_items_job_id ix_job_events_job_id ix_window_events_window_id pk_jobs",
     ),
+    "glance": Hot(
+        lambda it: timeline.glance(it.session.connection(), it.books.finished, user_id=it.books.user, epoch=0),
+        "ix_batch_items_job_id ix_job_events_job_id ix_window_events_window_id pk_jobs",
+    ),
     "job": Hot(
         lambda it: jobs.get_job(it.session, it.books.finished, user_id=it.books.user), "pk_job_results pk_jobs"
     ),
@@ -500,8 +505,14 @@ def looking(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S
             explain(cursor.connection, found[1].strip(), values)
         return own_copy(cursor, statement, values, **more)
 
-    own_copy = psycopg.Cursor.copy
+    def execute(cursor: Any, statement: Any, values: Any = None, **more: Any) -> Any:
+        if cursor.row_factory is namedtuple_row and EXPLAINED.match(statement):  # services/prepared.py
+            explain(cursor.connection, statement, values)
+        return own_execute(cursor, statement, values, **more)
+
+    own_copy, own_execute = psycopg.Cursor.copy, psycopg.Cursor.execute
     monkeypatch.setattr(psycopg.Cursor, "copy", copy)
+    monkeypatch.setattr(psycopg.Cursor, "execute", execute)
     with engine.connect() as connection:
         # Pages of an index come from memory, as those of the last days do; else 50,000 rows are few enough to read all.
         connection.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL random_page_cost = 1.1"))

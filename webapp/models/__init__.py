@@ -15,13 +15,13 @@ from webapp.models.operation import (
     RetentionReceipt,
 )
 from webapp.models.submission import IdempotencyKey, Submission
-from webapp.models.user import ApiToken, SignInFailure, User
+from webapp.models.user import ApiToken, Person, SignInFailure, User
 from webapp.models.webhook import Webhook, WebhookDelivery
 
 __all__ = [
     "ApiToken", "AuditEvent", "Base", "BatchItem", "BatchWindow", "BenchmarkRun", "BenchmarkSample",
     "BenchmarkStatus", "Budget", "ClockOffset", "CostDay", "CostHour", "Document", "ExecutionFailure", "Heartbeat",
     "IdempotencyKey", "Job", "JobAnswer", "JobDocument", "JobEvent", "JobRequest", "JobResult", "LedgerEntry",
-    "ProfileVersion", "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "SignInFailure", "StrayBatch",
+    "Person", "ProfileVersion", "ProviderModel", "Queue", "RetentionReceipt", "RollUp", "SignInFailure", "StrayBatch",
     "Submission", "User", "Webhook", "WebhookDelivery", "WindowEvent",
 ]  # fmt: skip

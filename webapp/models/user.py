@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 from flask_login import UserMixin
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, func
@@ -10,6 +11,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.models.base import Base, CreatedAt, Id
+
+
+class Person(Protocol):
+    """Whose jobs and webhooks they are: a User, or as much as a token says of one."""
+
+    @property
+    def id(self) -> int: ...
 
 
 class User(UserMixin, Base):

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from webapp.domain.errors import InvalidInput
 from webapp.domain.scopes import Scope
-from webapp.models import ApiToken, User
+from webapp.models import ApiToken, Person, User
 from webapp.services.clock import NOW, clock
+from webapp.services.prepared import prepared
 
 MIN_PASSWORD_LENGTH = 10
 MAX_PASSWORD_LENGTH = 200
@@ -174,15 +175,15 @@ def list_tokens(session: Session, user: User) -> list[ApiToken]:
 class Bearer:
     """Who calls, with which token, and what it may do."""
 
-    user: User
+    user: Person
     token_id: int
     scopes: frozenset[str]
     now: datetime  # when it called
 
 
-# Made once: each call asks this.
-_BEARER = (
-    select(User, ApiToken.id, ApiToken.scopes, ApiToken.expires_at, ApiToken.last_used_at, NOW)
+# Each call asks this.
+_bearer = prepared(
+    select(User.id, ApiToken.id.label("token_id"), ApiToken.scopes, ApiToken.expires_at, ApiToken.last_used_at, NOW)
     .join(ApiToken, User.id == ApiToken.user_id)
     .where(ApiToken.token_hash == bindparam("digest"), ApiToken.revoked_at.is_(None), User.is_enabled)
 )
@@ -193,17 +194,15 @@ def find_bearer(session: Session, token: str) -> Bearer | None:
 
     Notes its use, to the minute, and commits that.
     """
-    found = session.execute(_BEARER, {"digest": _digest(token)}).one_or_none()
-    if found is None:
+    found = next(iter(_bearer(session, digest=_digest(token))), None)
+    if found is None or (found.expires_at is not None and found.expires_at <= found.now):
         return None
-    user, token_id, scopes, expires_at, last_used_at, now = found
-    if expires_at is not None and expires_at <= now:
-        return None
-    bearer = Bearer(user, token_id, frozenset(scopes), now)
-    if last_used_at is None or last_used_at < now - USE_NOTED_EVERY:
+    now = found.now
+    bearer = Bearer(found, found.token_id, frozenset(found.scopes), now)
+    if found.last_used_at is None or found.last_used_at < now - USE_NOTED_EVERY:
         unseen = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < now - USE_NOTED_EVERY)
         session.execute(
-            update(ApiToken).where(ApiToken.id == token_id, unseen).values(last_used_at=now)
+            update(ApiToken).where(ApiToken.id == found.token_id, unseen).values(last_used_at=now)
             .execution_options(synchronize_session=False)
         )  # fmt: skip
         session.commit()

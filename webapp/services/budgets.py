@@ -23,6 +23,7 @@ from webapp.services import costs
 from webapp.services.audit import audit
 from webapp.services.clock import clock
 from webapp.services.ledger import is_unknown
+from webapp.services.prepared import prepared
 from webapp.services.registry import Profiles
 
 MOST_AMOUNT = Decimal(10_000_000)
@@ -30,9 +31,9 @@ MOST_AMOUNT = Decimal(10_000_000)
 AMOUNT = re.compile(r"\$? ?([0-9]{1,8}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(\.[0-9]{1,12})?", re.ASCII)
 
 
-# Each submit asks this: to put a statement together would take longer than PostgreSQL's answer.
-LOCK_BUDGETS = text(
-    "SELECT id FROM budgets WHERE user_id = ANY(:users) OR profile_id = ANY(:profiles) ORDER BY id FOR UPDATE"
+# Each submit asks this.
+_lock_budgets = prepared(
+    text("SELECT id FROM budgets WHERE user_id = ANY(:users) OR profile_id = ANY(:profiles) ORDER BY id FOR UPDATE")
 )
 
 
@@ -83,7 +84,7 @@ def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
     Raises OverBudget, with `left` and `ceiling` (USD), or when a ceiling is unknown.
     """
     users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
-    locked = session.execute(LOCK_BUDGETS, {"users": list(users), "profiles": list(profiles)}).scalars().all()
+    locked = [row.id for row in _lock_budgets(session, users=list(users), profiles=list(profiles))]
     if not locked:
         return
     for state in _states(session, locked, now):

@@ -21,7 +21,7 @@ from webapp.domain.policy import QueueState, readiness
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus, WindowStatus
-from webapp.models import BatchWindow, Job, JobRequest, JobResult, LedgerEntry, Queue, User
+from webapp.models import BatchWindow, Job, JobRequest, JobResult, LedgerEntry, Person, Queue
 from webapp.services.batches import queue_state
 from webapp.services.budgets import BudgetState, budgets_of
 from webapp.services.clock import clock
@@ -87,7 +87,7 @@ class Forecast:
 
 def forecast(
     session: Session, settings: Settings, prices: PriceList, profiles: Profiles, *,
-    user: User, profile: Profile, runs: Iterable[Mapping[str, Any] | InvalidInput],
+    user: Person, profile: Profile, runs: Iterable[Mapping[str, Any] | InvalidInput],
 ) -> Forecast:  # fmt: skip
     """Quote runs (their values by field key, documents named by id) that nobody has submitted yet; at least one.
 
@@ -119,7 +119,7 @@ def forecast(
 
 def quoted_chunks(
     session: Session, settings: Settings, prices: PriceList, profile: Profile,
-    runs: Iterable[Mapping[str, Any] | InvalidInput], user: User, calibration: Calibration, now: datetime,
+    runs: Iterable[Mapping[str, Any] | InvalidInput], user: Person, calibration: Calibration, now: datetime,
 ) -> Iterator[list[tuple[Run, Quote]]]:  # fmt: skip
     """Check, render and quote a stream of runs, some at a time; after the first fault only faults are looked for.
 

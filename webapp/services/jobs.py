@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from sqlalchemy import Select, and_, func, insert, or_, select
@@ -19,7 +20,7 @@ from webapp.domain.errors import InvalidInput, InvalidMove, NotFound, SluiceErro
 from webapp.domain.pricing import PriceList
 from webapp.domain.states import BatchStrategy, ExecutionMode, JobStatus
 from webapp.gateways.storage import Storage
-from webapp.models import Document, Job, JobDocument, JobRequest, Queue, User
+from webapp.models import Document, Job, JobDocument, JobRequest, Person, Queue
 from webapp.services import budgets, lifecycle
 from webapp.services.bulk import copy_rows, read_ahead
 from webapp.services.clock import clock
@@ -34,7 +35,7 @@ REPEATABLE = (JobStatus.FAILED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 
 def create_jobs(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, runs: Iterable[Mapping[str, Any]], retry_of: int | None = None,
+    user: Person, profile_id: str, runs: Iterable[Mapping[str, Any]], retry_of: int | None = None,
     then: Callable[[list[int]], None] | None = None,
 ) -> list[int]:  # fmt: skip
     """Store runs of a profile, all or none; returns the jobs' ids. Commits, and before that gives `then` the ids,
@@ -51,10 +52,10 @@ def create_jobs(
 
 def create_job(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, values: Mapping[str, Any], then: Callable[[int], None], now: datetime | None = None,
-) -> Job:  # fmt: skip
-    """Like `create_jobs`, for one run; returns the job as it was stored, apart from the session: to read it again
-    would take as long as to store it. `now` is the moment of this use case, if the caller knows it.
+    user: Person, profile_id: str, values: Mapping[str, Any], then: Callable[[int], None], now: datetime | None = None,
+) -> Any:  # fmt: skip
+    """Like `create_jobs`, for one run; returns the columns of a Job as they were stored: to read it again would take
+    as long as to store it. `now` is the moment of this use case, if the caller knows it.
     """
     now = now or clock(session)
     with _all_or_none(session):
@@ -62,7 +63,8 @@ def create_job(
             session, settings, profiles, prices, user=user, profile_id=profile_id, runs=[values], now=now
         )
         then(job_id)
-    return Job(id=job_id, attempt=1, **row, **lifecycle.first_state(row["execution_mode"], now))
+    first = lifecycle.first_state(row["execution_mode"], now)
+    return SimpleNamespace(id=job_id, attempt=1, finished_at=None, failure_message=None, **row, **first)
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def _all_or_none(session: Session) -> Iterator[None]:
 
 def store_jobs(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], retry_of: int | None = None,
+    user: Person, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], retry_of: int | None = None,
     submission_id: int | None = None,
 ) -> list[int]:  # fmt: skip
     """Store runs of a profile; returns the jobs' ids. They wait as `created` (sync) or `queued` (batch).
@@ -95,7 +97,7 @@ def store_jobs(
 
 def _stored_chunks(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], now: datetime,
+    user: Person, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], now: datetime,
     retry_of: int | None = None, submission_id: int | None = None,
 ) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:  # fmt: skip
     """Store runs, some at a time: their ids and rows. Before it ends, it looks whether all fit into the budgets."""

@@ -12,7 +12,7 @@ from webapp.config import Settings
 from webapp.domain.errors import InvalidMove
 from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY
-from webapp.models import Job, User
+from webapp.models import Job, Person
 from webapp.services import jobs
 from webapp.services.registry import Profiles
 
@@ -52,7 +52,7 @@ def repeat_job(session: Session, job_id: int, *, actor: str, then: Callable[[int
 
 def change_job(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, job: Job, changes: Mapping[str, Any], then: Callable[[int], None],
+    user: Person, job: Job, changes: Mapping[str, Any], then: Callable[[int], None],
 ) -> int:  # fmt: skip
     """Make a job with the inputs of this one but for `changes`, by its profile as it is now. Commits, after `then`.
 

@@ -15,7 +15,7 @@ from webapp.domain.estimates import Size, size_of
 from webapp.domain.profiles import BATCH_STRATEGY, EXECUTION_MODE, NEED_BY, Profile
 from webapp.domain.rendering import to_json
 from webapp.domain.states import BatchStrategy, ExecutionMode
-from webapp.models import Document, User
+from webapp.models import Document, Person
 from webapp.services.documents import documents_of
 
 MOST_AHEAD = timedelta(days=366)
@@ -45,7 +45,7 @@ class Run:
 
 def prepare(
     session: Session, settings: Settings, profile: Profile, rows: Sequence[Mapping[str, Any] | InvalidInput],
-    user: User, now: datetime,
+    user: Person, now: datetime,
 ) -> list[Run]:  # fmt: skip
     """Check the values of runs and render their requests. A document is named by its id.
 
@@ -74,7 +74,7 @@ def prepare(
 
 
 def _render(
-    settings: Settings, profile: Profile, inputs: dict[str, Any], found_documents: Mapping[int, Document], user: User,
+    settings: Settings, profile: Profile, inputs: dict[str, Any], found_documents: Mapping[int, Document], user: Person,
     now: datetime,
 ) -> Run:  # fmt: skip
     documents = _documents_of_run(profile, inputs, found_documents)

@@ -20,7 +20,7 @@ from webapp.domain.pricing import PriceList
 from webapp.domain.profiles import Profile
 from webapp.domain.rows import Row
 from webapp.domain.states import JOB_MOVES, TERMINAL_JOBS, JobStatus
-from webapp.models import Job, LedgerEntry, Submission, User
+from webapp.models import Job, LedgerEntry, Person, Submission, User
 from webapp.services import estimates, jobs, retries, webhook_outbox
 from webapp.services.audit import audit
 from webapp.services.clock import clock
@@ -79,7 +79,7 @@ class _Lines:
 
 def submit(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], source: str, name: str,
+    user: Person, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], source: str, name: str,
     then: Callable[[Submission], None] | None = None,
 ) -> Submission:  # fmt: skip
     """Make a job of each run, all or none, and keep them together. Commits, after `then`.
@@ -108,7 +108,7 @@ def submit(
 
 def submit_rows(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile_id: str, rows: Iterable[Row], common: Mapping[str, Any], source: str, name: str,
+    user: Person, profile_id: str, rows: Iterable[Row], common: Mapping[str, Any], source: str, name: str,
     then: Callable[[Submission], None] | None = None,
 ) -> Submission:  # fmt: skip
     """Make a job of each row. Commits. Raises InvalidRows by line, besides what `submit` raises."""
@@ -122,7 +122,7 @@ def submit_rows(
 
 def forecast_rows(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: User, profile: Profile, rows: Iterable[Row], common: Mapping[str, Any],
+    user: Person, profile: Profile, rows: Iterable[Row], common: Mapping[str, Any],
 ) -> estimates.Forecast:  # fmt: skip
     """The dry run: what would be made and cost. Stores nothing. Raises InvalidRows by line, or InvalidInput."""
     lines = _Lines(rows, common, settings.max_rows)

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.errors import NotFound
+from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BatchItem, Job, JobEvent, User, WindowEvent
 from webapp.services.clock import NOW
+from webapp.services.prepared import prepared
 
 WINDOW_WORDS = {
     "opened": "claimed into window {window}",
@@ -69,8 +71,8 @@ _ridden = (
     .where(BatchItem.job_id == Job.id)
     .scalar_subquery()
 )
-# Made once: every open page asks this every few seconds.
-_GLANCE = (
+# Every open page asks this every few seconds.
+_glance = prepared(
     select(
         Job.id, Job.status, Job.attempt, Job.execution_mode, Job.created_at, Job.queue_id, Job.need_by,
         Job.dispatched_at, Job.not_before, (_own + _ridden).label("events"), NOW,
@@ -86,7 +88,9 @@ def glance(connection: Connection, job_id: int, *, user_id: int, epoch: int) -> 
 
     `user_id` and `epoch` are what the session's cookie names.
     """
-    return connection.execute(_GLANCE, {"job_id": job_id, "user_id": user_id, "epoch": epoch}).one_or_none()
+    for row in _glance(connection, job_id=job_id, user_id=user_id, epoch=epoch):
+        return row._replace(status=JobStatus(row.status), execution_mode=ExecutionMode(row.execution_mode))
+    return None
 
 
 def look(session: Session, job_id: int, *, user_id: int | None) -> tuple[Job, int, datetime]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from webapp.config import Settings
 from webapp.domain.errors import InvalidInput, InvalidMove, NotFound
 from webapp.domain.webhooks import SENTENCES, TEST_EVENT, refused_literal, secret_of, split_url
-from webapp.models import User, Webhook, WebhookDelivery
+from webapp.models import Person, User, Webhook, WebhookDelivery
 from webapp.services.clock import clock
 
 MOST_WEBHOOKS = 10  # of one user
@@ -24,7 +24,7 @@ MOST_COUNTED = 1000
 
 
 def create_webhook(
-    session: Session, settings: Settings, user: User, url: str, events: Iterable[str] | None = None
+    session: Session, settings: Settings, user: Person, url: str, events: Iterable[str] | None = None
 ) -> tuple[Webhook, str]:
     """A new address that hears of these events (default: all). Commits. Returns it with its secret.
 
@@ -106,7 +106,7 @@ class Standing:
     last_taken_at: datetime | None
 
 
-def list_webhooks(session: Session, user: User) -> list[Standing]:
+def list_webhooks(session: Session, user: Person) -> list[Standing]:
     """The user's webhooks, newest first."""
     row = WebhookDelivery
     own = select(row.due_at, row.delivered_at).where(row.webhook_id == Webhook.id).limit(MOST_COUNTED)
@@ -131,7 +131,7 @@ def disable_all(session: Session, user_id: int, *, now: datetime) -> int:
     ).all())  # fmt: skip
 
 
-def get_webhook(session: Session, webhook_id: int, user: User) -> Webhook:
+def get_webhook(session: Session, webhook_id: int, user: Person) -> Webhook:
     """Raises NotFound: a webhook is its user's alone, as its address and its secret are."""
     found = session.scalars(
         select(Webhook).where(Webhook.id == webhook_id, Webhook.user_id == user.id)

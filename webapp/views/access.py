@@ -50,16 +50,13 @@ def require_internal_token() -> None:
 
 
 def require_bearer_token() -> None:
-    """For the API: sets `g.user`, `g.user_id`, `g.scopes`, `g.token_id` and `g.now`. Session cookies count for nothing
-    here."""
+    """For the API: sets `g.user`, `g.scopes`, `g.token_id` and `g.now`. Session cookies count for nothing here."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = accounts.find_bearer(db.session(), token.strip()) if scheme.lower() == "bearer" else None
     if bearer is None:
         said = "Send a valid API token (it may have expired or been revoked): Authorization: Bearer <token>."
         raise Unauthorized(said, www_authenticate=WWWAuthenticate("bearer"))
-    # The number beside the user: after a commit the user would have to be read again for it.
-    g.user, g.user_id, g.scopes, g.token_id = bearer.user, bearer.user.id, bearer.scopes, bearer.token_id
-    g.now = bearer.now
+    g.user, g.scopes, g.token_id, g.now = bearer.user, bearer.scopes, bearer.token_id, bearer.now
     bind_contextvars(user_id=bearer.user.id)
 
 

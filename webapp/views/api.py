@@ -153,7 +153,7 @@ def read_body(model: type[Model], *, needed: bool = True) -> Model:
 
 
 def let_go() -> None:
-    """Give the connection back before a body is read that may be long in coming. `g.user` stays as it was read."""
+    """Give the connection back before a body is read that may be long in coming."""
     db.session.close()
 
 

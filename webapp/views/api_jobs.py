@@ -26,7 +26,7 @@ MOST_WAIT_SECONDS = 30
 def create_job() -> ResponseReturnValue:
     wanted = read_body(models.NewJob)
 
-    made: list[Job] = []
+    made: list[Any] = []
 
     def make(remember: Any) -> str:
         made.append(jobs.create_job(
@@ -91,7 +91,7 @@ def retry_job(job_id: int) -> ResponseReturnValue:
     return _made(*once(wanted.model_dump(mode="json"), make))
 
 
-def _made(target: str, is_replay: bool, job: Job | None = None) -> Response:
+def _made(target: str, is_replay: bool, job: Any = None) -> Response:
     """The job that was made: 202, or 200 when it has ended while the program waited."""
     job_id, session = id_of(target), db.session()
     job = job or _own(job_id)
@@ -130,7 +130,7 @@ def _wait(job_id: int, seconds: int) -> bool:
 
 def _own(job_id: int) -> Job:
     """A token reaches its user's own jobs, an admin's token, too. Raises NotFound."""
-    return jobs.get_job(db.session(), job_id, user_id=g.user_id)
+    return jobs.get_job(db.session(), job_id, user_id=g.user.id)
 
 
 def fault_of(job: Any) -> models.Fault | None:
@@ -156,7 +156,7 @@ def _shown(job: Job) -> models.Job:
     )  # fmt: skip
 
 
-def _just_made(job: Job) -> models.Job:
+def _just_made(job: Any) -> models.Job:
     """Without what only a look at other rows can tell: programs that make thousands do not pay for that."""
     return models.Job(**_line(job), inputs=job.inputs, waiting=None, cost_usd=None, result=None)
 

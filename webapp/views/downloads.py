@@ -30,5 +30,5 @@ def download(name: str, mimetype: str, write: Callable[[TextIO], None]) -> Respo
 
 def stream(name: str, mimetype: str, pieces: Iterator[str]) -> Response:
     """An attachment that is sent while it is made: one piece is in memory, and nothing is held between two."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(stream_with_context(pieces), content_type=mimetype, headers=headers)

@@ -51,14 +51,22 @@ def register(app: Flask) -> None:
     settings = app.extensions["sluice"].settings
     limiter = Limiter(by_address, storage_uri="memory://", strategy="moving-window")
     limiter.init_app(app)
+    limited: set[str] = set()
     for setting, (who, period, endpoints) in LIMITS.items():
         if most := getattr(settings, setting):
             limit = limiter.shared_limit(f"{most} per {period}", scope=setting, key_func=who, methods=["POST"])
             for endpoint in endpoints:
                 view: Any = app.view_functions[endpoint]
                 app.view_functions[endpoint] = limit(view)
+            limited.update(endpoints)
     if most := getattr(settings, API_SETTING):
         limiter.shared_limit(f"{most} per minute", scope=API_SETTING, key_func=by_token)(api.bp)
+        limited.update(name for name in app.view_functions if name.startswith(f"{api.bp.name}."))
+
+    @limiter.request_filter
+    def is_free() -> bool:
+        """Nothing limits this view: the limiter need not look for what might."""
+        return request.endpoint not in limited
 
     @app.errorhandler(RateLimitExceeded)
     def say_when(error: RateLimitExceeded) -> ResponseReturnValue:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from flask import Flask, Response, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import login_user
+from itsdangerous import URLSafeTimedSerializer
 from secure import (
     ContentSecurityPolicy,
     ReferrerPolicy,
@@ -32,8 +34,19 @@ POLICY = (
 SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
 
 
+class _Sessions(SecureCookieSessionInterface):
+    """Flask's own. What signs the cookies is made once, not for each request: the keys stay."""
+
+    _serializer: URLSafeTimedSerializer | None = None
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        self._serializer = self._serializer or super().get_signing_serializer(app)
+        return self._serializer
+
+
 def register(app: Flask) -> None:
     """The headers, and the sessions of people."""
+    app.session_interface = _Sessions()
     register_headers(app)
     login_manager.user_loader(_load_user)
     login_manager.unauthorized_handler(_ask_to_sign_in)
@@ -45,11 +58,11 @@ def register_headers(app: Flask) -> None:
         csp=POLICY, referrer=ReferrerPolicy().same_origin(), xcto=XContentTypeOptions().nosniff(),
         xfo=XFrameOptions().deny(),
         hsts=StrictTransportSecurity().max_age(31_536_000) if app.config["SESSION_COOKIE_SECURE"] else None,
-    )  # fmt: skip
+    ).header_items()  # fmt: skip
 
     @app.after_request
     def set_headers(response: Response) -> Response:
-        headers.set_headers(response)
+        response.headers.extend(headers)
         if request.endpoint != "static":
             response.headers.setdefault("Cache-Control", "private, no-cache")
         return response
