@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from webapp.domain.errors import BadDocument
+from webapp.domain.errors import BadDocument, UnavailableService
 
 PDF_MAGIC = b"%PDF-"
 WORKER = Path(__file__).with_name(
@@ -48,16 +53,81 @@ class PdfReader:
 
     def _work(self, paths: Sequence[Path]) -> dict[Path, Any]:
         """{path: what the worker says of it, None when it did not come to that}"""
-        limits = [str(limit) for limit in (self.max_pages, self.memory_mb, self.seconds)]
         with tempfile.TemporaryDirectory(prefix="sluice-pdf-") as folder:
-            command = [sys.executable, "-I", str(WORKER), folder, *limits, *map(str, paths)]
-            subprocess.run(command, capture_output=True, check=False, env={})
+            _worker.ask({
+                "folder": folder, "files": [str(path) for path in paths], "maxPages": self.max_pages,
+                "memoryMb": self.memory_mb, "seconds": self.seconds,
+            })  # fmt: skip
             return {path: _read_json(Path(folder) / str(number)) for number, path in enumerate(paths)}
 
     def _found(self, said: Any) -> PdfText | BadDocument:
         if said is None:
             return BadDocument("This PDF asks for too much memory or time to be read.")
         return BadDocument(said["error"]) if "error" in said else PdfText(said["pages"], said["text"])
+
+
+class _Running(NamedTuple):
+    parent: int  # whose it is: after a fork both sides need one of their own
+    process: subprocess.Popen[bytes]
+    address: str
+
+    def end(self) -> None:
+        if self.parent == os.getpid():
+            self.process.kill()
+            self.process.wait()
+            shutil.rmtree(Path(self.address).parent, ignore_errors=True)
+
+
+class _Worker:
+    """What reads PDFs: begun when the first one comes, once for each process of ours, and again when it has died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.running: _Running | None = None
+
+    def ask(self, files: dict[str, Any]) -> None:
+        """Returns when it has read them. Raises UnavailableService."""
+        running = self.running
+        try:
+            _ask(running, files)
+        except OSError:  # it is not there (any more)
+            try:
+                _ask(self._begin(instead_of=running), files)
+            except OSError as error:
+                raise UnavailableService("PDFs cannot be read at the moment; try again in a moment.") from error
+
+    def _begin(self, instead_of: _Running | None) -> _Running:
+        with self._lock:
+            if self.running and self.running is not instead_of:
+                return self.running  # another thread was faster
+            self.end()
+            address = f"{tempfile.mkdtemp(prefix='sluice-pdf-')}/socket"
+            process = subprocess.Popen(
+                [sys.executable, "-I", str(WORKER), address],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={},
+            )  # fmt: skip
+            assert process.stdout
+            with process.stdout as said:
+                said.readline()  # "ready", or nothing
+            self.running = _Running(os.getpid(), process, address)
+            return self.running
+
+    def end(self) -> None:
+        if self.running:
+            self.running.end()
+
+
+def _ask(running: _Running | None, files: dict[str, Any]) -> None:
+    if running is None or running.parent != os.getpid():
+        raise ConnectionError
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(running.address)
+        connection.sendall(json.dumps(files).encode() + b"\n")
+        connection.recv(1)  # nothing, when the other side closes it
+
+
+_worker = _Worker()
+atexit.register(lambda: _worker.end())
 
 
 def _is_pdf(path: Path) -> bool:

@@ -1,9 +1,12 @@
-"""Reads PDFs, each in a process of its own: `pdf_worker.py FOLDER MAX_PAGES MEMORY_MB SECONDS FILE...`.
+"""Reads PDFs, each in a process of its own: `pdf_worker.py SOCKET` says "ready" and listens until its parent ends.
 
 PDF is hostile input: the process that reads a file may be killed by its limits at any moment and nothing else is
-harmed. It is forked from this one, which has the library already: loading that takes longer than most PDFs.
-Writes for each file, as FOLDER/<its number from 0>, one JSON object: {"pages": int, "text": str} or {"error": str};
-nothing, or half of it, when the limits ended it.
+harmed. It is forked from this one, which has the library already: loading that takes longer than most PDFs. This one
+reads none itself.
+
+A connection sends one line of JSON: {"folder", "files": [paths], "maxPages", "memoryMb", "seconds"}; it is closed when
+all of them were read. For each file there is then, as <folder>/<its number from 0>, one JSON object: {"pages": int,
+"text": str} or {"error": str}; nothing, or half of it, when the limits ended it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
+import socketserver
 import sys
 
 MEBIBYTE = 1024 * 1024
@@ -47,19 +52,42 @@ def _clean(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
+class _Files(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        asked = json.loads(self.rfile.readline())
+        for number, path in enumerate(asked["files"]):
+            if child := os.fork():
+                os.waitpid(child, 0)
+            else:
+                try:
+                    target = f"{asked['folder']}/{number}"
+                    _work(path, target, asked["maxPages"], asked["memoryMb"], asked["seconds"])
+                finally:
+                    os._exit(0)
+
+
+class _Worker(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    request_queue_size = 64
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address, _Files)
+        self.parent = os.getppid()
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        if os.getppid() != self.parent:
+            shutil.rmtree(os.path.dirname(str(self.server_address)), ignore_errors=True)
+            os._exit(0)
+
+
 def main() -> None:
-    folder, max_pages, memory_mb, seconds = sys.argv[1], *map(int, sys.argv[2:5])
     logging.disable(logging.CRITICAL)  # pypdf warns about each oddity of a file
     import pypdf  # noqa: F401  (before the forks)
 
-    for number, path in enumerate(sys.argv[5:]):
-        if child := os.fork():
-            os.waitpid(child, 0)
-        else:
-            try:
-                _work(path, f"{folder}/{number}", max_pages, memory_mb, seconds)
-            finally:
-                os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent still answers what it has begun
+    with _Worker(sys.argv[1]) as worker:
+        print("ready", flush=True)
+        worker.serve_forever()
 
 
 def _work(path: str, target: str, max_pages: int, memory_mb: int, seconds: int) -> None:

@@ -19,7 +19,7 @@ class Storage(Protocol):
     """
 
     def put(self, key: str, path: Path) -> None:
-        """Copy the file at `path` in, whole or not at all."""
+        """Take the file at `path` in, whole or not at all; it may be gone from there then."""
 
     def open(self, key: str) -> BinaryIO:
         """The bytes, to be read once from the beginning; the caller closes it. Raises FileNotFoundError."""
@@ -44,7 +44,7 @@ class LocalStorage:
         with _in_words("store this document"):
             target.parent.mkdir(exist_ok=True, mode=0o700)
             try:
-                shutil.copyfile(path, partial)
+                shutil.move(path, partial)  # copies where the file is on another disk
                 os.replace(partial, target)
             finally:
                 partial.unlink(missing_ok=True)

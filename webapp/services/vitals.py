@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 LINE_EVERY = timedelta(minutes=1)
 COMMITTED_AFTER = timedelta(minutes=2)  # an end names the moment at which its use case began; its commit comes later
 RECENT = timedelta(minutes=15)
-MOST_COUNTED = 20_000
+MOST_COUNTED = 10_000
 MOST_MEASURED = 5_000
 MOST_WAITING = 100
 MOST_SECONDS = 5  # of one query: a scrape must not be a burden

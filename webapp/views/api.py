@@ -174,13 +174,15 @@ def once(content: bytes | Any, make: idempotency.Make) -> tuple[str, bool]:
     """Make a thing, once for each Idempotency-Key: (`job:<id>`, was it made before).
 
     `make` returns that name, and hands it on in the transaction that makes the thing. `content` is what was asked
-    for: the digest of a body, or JSON. Raises InvalidInput, ReusedKey, TakenKey and what `make` raises.
+    for: the digest of a body, JSON, or what returns it, asked where there is a key. Raises InvalidInput, ReusedKey,
+    TakenKey and what `make` raises.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return make(lambda _: None), False
     if not (key.isprintable() and key.isascii() and 1 <= len(key.strip()) <= MOST_KEY_LENGTH):
         raise InvalidInput({"Idempotency-Key": f"Use 1 to {MOST_KEY_LENGTH} printable ASCII characters."})
+    content = content() if callable(content) else content
     if not isinstance(content, bytes):
         try:
             content = json.dumps(content, sort_keys=True).encode()

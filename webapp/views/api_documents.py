@@ -48,7 +48,7 @@ def create_documents() -> ResponseReturnValue:
         )  # fmt: skip
         return _target(made)
 
-    target, is_replay = once([as_file, *map(_digest, files)], make)
+    target, is_replay = once(lambda: [as_file, *map(_digest, files)], make)
     made = documents.find_documents(db.session(), g.user.id, [int(part) for part in target[9:].split(",")])
     shown = models.DocumentList(documents=[_shown(one) for one in made])
     return show(shown, 200 if is_replay else 201, replay_header(is_replay))
