@@ -59,6 +59,11 @@ def test_growth_is_the_slope_after_the_start() -> None:
     assert (growth.first, growth.last, growth.most, growth.per_minute) == (300, 106, 300, 2.0)
 
 
+def test_one_collection_is_no_slope() -> None:
+    samples = [{"minute": minute, "memory": {"n8n": 500 - 100 * (minute == 3) + minute}} for minute in range(20)]
+    assert [one.per_minute for one in growth_of(samples, settled=1)] == [1.0]
+
+
 def test_slowdown_compares_the_settled_minutes_with_the_last_ones() -> None:
     def asked(minute: float, ms: float) -> list[Asked]:
         return [Asked(minute * 60, "a page", ms, None)] * 20

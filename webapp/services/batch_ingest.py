@@ -37,11 +37,10 @@ from webapp.services.batch_files import LeaseKeeper
 from webapp.services.batch_settle import Ingest, fail_with_item_error, settle
 from webapp.services.bulk import copy_rows, insert_new, read_ahead
 from webapp.services.clock import clock
-from webapp.services.ingest import milliseconds, result_row
+from webapp.services.ingest import NEW_ANSWER, milliseconds, result_row
 from webapp.services.windows import hold_lease, postpone_step
 
 CHUNK_LINES = 2000
-NEW_ANSWER = ("job_id", "attempt", "answer_key", "status_code", "request_id", "raw", "received_at")
 
 
 def ingest_window(

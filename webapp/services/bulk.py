@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, TypeVar, cast
 
-from psycopg import Connection, Cursor, sql
+from psycopg import Connection, Cursor, adapters, sql
 from psycopg.types.json import JsonbDumper
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
@@ -23,6 +23,9 @@ FEW = 20  # rows that a plain INSERT takes sooner than a COPY by way of a table 
 class _Jsonb(JsonbDumper):
     def dump(self, obj: Any) -> bytes:
         return write_json(obj).encode()
+
+
+adapters.register_dumper(dict, _Jsonb)  # on each connection that is made from now on
 
 
 def copy_rows(session: Session, table: type[Base], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -62,10 +65,7 @@ def read_ahead(chunks: Iterator[T]) -> Iterator[T]:
 
 def cursor_of(session: Session) -> Cursor[Any]:
     """psycopg's own cursor, in the session's transaction; a dict is JSON."""
-    connection = cast(Connection[Any], session.connection().connection.driver_connection)
-    cursor = connection.cursor()
-    cursor.adapters.register_dumper(dict, _Jsonb)
-    return cursor
+    return cast(Connection[Any], session.connection().connection.driver_connection).cursor()
 
 
 def insert_new(

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.orm import Session
 
 from webapp.models import ClockOffset
+from webapp.services.prepared import prepared
 
 # A connection says by itself whether it may see the offset: nothing has to be handed down to each use case.
 TEST_CLOCK_OPTION = "-c sluice.test_clock=on"
@@ -22,9 +23,13 @@ _offset = func.coalesce(select(ClockOffset.ahead).scalar_subquery(), cast("0", I
 NOW = (func.clock_timestamp() + case((_is_on, _offset), else_=cast("0", INTERVAL))).label("now")
 
 
+_now = prepared(select(NOW))
+
+
 def clock(session: Session) -> datetime:
     """The moment of this use case, aware, UTC."""
-    return session.execute(select(NOW)).scalar_one()
+    now: datetime = _now(session)[0].now
+    return now
 
 
 def move_clock(session: Session, *, ahead: timedelta) -> None:

@@ -7,11 +7,13 @@ started stays `created` and is dispatched again after a back-off.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
@@ -25,11 +27,16 @@ from webapp.gateways.n8n import N8n
 from webapp.models import Job, JobRequest, User
 from webapp.services import ledger, lifecycle
 from webapp.services.clock import NOW, clock
+from webapp.services.prepared import prepared
 from webapp.services.registry import Profiles
 
 log = logging.getLogger(__name__)
 
+CALLS_AT_ONCE = 8  # to n8n
 DISPATCH_LOCK = 7_301  # advisory: counting what is in flight and adding to it is one step
+
+
+_asked = prepared(select(NOW, JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == bindparam("job_id")))
 
 
 def dispatch_due(
@@ -45,7 +52,12 @@ def dispatch_due(
     ).all()
     calls = [_call(session, settings, profiles, job, email) for job, email in rows]
     session.commit()
-    for webhook_path, payload in calls:
+    is_away = threading.Event()
+
+    def hand_over(call: tuple[str, dict[str, Any]]) -> None:
+        webhook_path, payload = call
+        if is_away.is_set():
+            return  # it would wait for nothing; it is dispatched again, too
         header = traces.traceparent(settings.public_url, "jobs", payload["jobId"])
         with bound_contextvars(job_id=payload["jobId"], trace_id=traces.trace_id(header)):
             try:
@@ -54,7 +66,13 @@ def dispatch_due(
             except UnavailableService as error:
                 log.warning("job %s was not taken, it will be dispatched again: %s", payload["jobId"], error)
                 if error.is_unreachable:
-                    break  # the others would wait for nothing; they are dispatched again, too
+                    is_away.set()
+
+    for call in calls[:1]:
+        hand_over(call)
+    if calls[1:]:  # several at once: while n8n answers one it can take the next
+        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+            list(pool.map(hand_over, calls[1:]))
     return len(calls)
 
 
@@ -66,15 +84,13 @@ def start_attempt(
     Exclusive: the first execution owns the attempt, the same one asking again gets the same answer.
     Raises InvalidMove for any other, NotFound for an unknown job.
     """
-    found = session.execute(
-        select(NOW, JobRequest.endpoint, JobRequest.body).where(JobRequest.job_id == job_id)
-    ).one_or_none()
-    if found is None:
+    found = _asked(session, job_id=job_id)
+    if not found:
         raise NotFound
-    now, endpoint, body = found
+    [(now, endpoint, body)] = found
     started = lifecycle.move_job(
         session, job_id, JobStatus.PROCESSING, now=now, actor=f"n8n:{execution_id}", reason="started",
-        sources=[JobStatus.CREATED], conditions=[Job.attempt == attempt],
+        sources=[JobStatus.CREATED], attempt=attempt,
         values={
             "execution_id": execution_id,
             "lease_until": now + timedelta(seconds=settings.attempt_lease_seconds),
@@ -142,17 +158,16 @@ def give_up_attempt(
     deadline = first_started + timedelta(seconds=settings.sync_deadline_seconds)
     wait = retry_after_seconds or back_off_seconds(job.attempt, first=2, most=60)
     not_before = now + timedelta(seconds=wait)
-    same_attempt = [Job.attempt == job.attempt]
     if job.attempt < settings.max_attempts and not_before < deadline:
         lifecycle.move_job(
-            session, job.id, JobStatus.CREATED, now=now, actor=actor, reason=message, conditions=same_attempt,
-            sources=[JobStatus.PROCESSING], values={"attempt": Job.attempt + 1, "not_before": not_before},
+            session, job.id, JobStatus.CREATED, now=now, actor=actor, reason=message, attempt=job.attempt,
+            sources=[JobStatus.PROCESSING], values={"attempt": job.attempt + 1, "not_before": not_before},
             detail={"code": code},
         )  # fmt: skip
         return JobStatus.CREATED
     tries = f" It was tried {job.attempt} times." if job.attempt > 1 else ""
     lifecycle.move_job(
-        session, job.id, JobStatus.FAILED, now=now, actor=actor, reason=message, conditions=same_attempt,
+        session, job.id, JobStatus.FAILED, now=now, actor=actor, reason=message, attempt=job.attempt,
         values={"failure_code": code, "failure_message": message + tries}, detail={"code": code},
     )  # fmt: skip
     return JobStatus.FAILED

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,9 @@ from webapp.models import Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
 from webapp.services.clock import NOW
 from webapp.services.dispatch import give_up_attempt
+from webapp.services.prepared import prepared
+
+NEW_ANSWER = ("job_id", "attempt", "answer_key", "status_code", "request_id", "raw", "received_at")
 
 
 def record_answer(
@@ -90,6 +93,14 @@ def _apply(
     return "failed"
 
 
+_new_answer = prepared(
+    insert(JobAnswer)
+    .values({name: bindparam(name) for name in NEW_ANSWER})
+    .on_conflict_do_nothing(index_elements=["job_id", "attempt", "answer_key"])
+    .returning(JobAnswer.id)
+)  # fmt: skip
+
+
 @lru_cache
 def _read_output(document: str) -> Output:
     """What a profile's version promises, which never changes: reading its schema costs as much as all the rest."""
@@ -98,16 +109,10 @@ def _read_output(document: str) -> Output:
 
 def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw: Any, now: datetime) -> bool:
     """Keep the answer as it came; False when it is here already."""
-    stored = session.execute(
-        insert(JobAnswer)
-        .values(
-            job_id=job_id, attempt=attempt, answer_key=answer.key, status_code=answer.status_code,
-            request_id=answer.request_id, raw=json.dumps(raw), received_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["job_id", "attempt", "answer_key"])
-        .returning(JobAnswer.id)
-    ).scalar_one_or_none()  # fmt: skip
-    return stored is not None
+    return bool(_new_answer(
+        session, job_id=job_id, attempt=attempt, answer_key=answer.key, status_code=answer.status_code,
+        request_id=answer.request_id, raw=json.dumps(raw), received_at=now,
+    ))  # fmt: skip
 
 
 def _write_ledger(

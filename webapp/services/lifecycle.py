@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import and_, case, func, insert, select, text, update
+from sqlalchemy import DateTime, Text, and_, bindparam, case, func, insert, literal, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import (
@@ -28,6 +30,7 @@ from webapp.domain.states import (
 from webapp.models import BatchItem, BatchWindow, Job, JobEvent, JobRequest, WindowEvent
 from webapp.services import webhook_outbox
 from webapp.services.bulk import copy_rows, cursor_of, new_ids
+from webapp.services.prepared import Ask, prepared
 
 MAX_FREE_RETURNS = 10
 NEW_JOB = ("user_id", "profile_id", "profile_version_id", "execution_mode", "batch_strategy", "queue_id", "inputs",
@@ -51,6 +54,10 @@ _INSERT_ONE = f"""
          asked AS ({_insert("job_requests", NEW_REQUEST, job_id="(SELECT id FROM job)")})
     SELECT id FROM job
 """  # noqa: S608
+
+
+_jobs: Any = Job.__table__
+_job_events: Any = JobEvent.__table__
 
 
 def first_state(mode: ExecutionMode, now: datetime) -> dict[str, Any]:
@@ -114,26 +121,48 @@ def insert_repeats(session: Session, job_ids: Sequence[int], *, now: datetime, a
 
 def move_job(
     session: Session, job_id: int, target: JobStatus, *,
-    now: datetime, actor: str, reason: str,
-    sources: Sequence[JobStatus] | None = None, conditions: Sequence[Any] = (),
-    values: dict[str, Any] | None = None, detail: Any = None,
+    now: datetime, actor: str, reason: str, sources: Sequence[JobStatus] | None = None, attempt: int | None = None,
+    values: Mapping[str, Any] | None = None, detail: Any = None,
 ) -> JobStatus | None:  # fmt: skip
-    """Move one job, if it is in one of `sources` (default: every state that may move there) and `conditions` hold.
+    """Move one job, if it is in one of `sources` (default: every state that may move there), and in this `attempt`.
 
-    Returns the state it came from; None when nothing was changed, which the caller explains.
+    `values` are further columns. Returns the state it came from; None when nothing was changed, which the caller
+    explains.
     """
-    before = _locked(select(Job.id, Job.status).where(Job.id == job_id))
-    moved = session.execute(
-        update(Job)
-        .where(Job.id == before.c.id, before.c.status.in_(sources or JOB_MOVES[target]), *conditions)
-        .values(status=target, **_job_stamps(target, now), **(values or {}))
-        .returning(before.c.status, Job.attempt)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if moved is None:
+    values = values or {}
+    move = _move(target, tuple(sources or JOB_MOVES[target]), tuple(values), attempt is not None)
+    new = {f"new_{name}": value for name, value in values.items()}
+    found = move(
+        session, job_id=job_id, of_attempt=attempt, now=now, actor=actor, reason=reason, detail=detail, **new
+    )  # fmt: skip
+    if not found:
         return None
-    _write_events(session, [(job_id, moved.status, moved.attempt)], target, now, actor, reason, detail)
-    return JobStatus(moved.status)
+    if target in TERMINAL_JOBS:
+        webhook_outbox.tell_of_jobs(session, [job_id], target, now=now)
+    return JobStatus(found[0].status)
+
+
+@lru_cache
+def _move(target: JobStatus, sources: Sequence[JobStatus], columns: Sequence[str], is_of_attempt: bool) -> Ask:
+    """The statement of such a move, with its event."""
+    now: Any = bindparam("now", type_=DateTime(timezone=True))
+    before = _locked(select(Job.id, Job.status).where(Job.id == bindparam("job_id")))
+    is_meant = [_jobs.c.id == before.c.id, or_(*(before.c.status == source for source in sources))]
+    if is_of_attempt:
+        is_meant.append(_jobs.c.attempt == bindparam("of_attempt"))
+    new = {name: bindparam(f"new_{name}", type_=_jobs.c[name].type) for name in columns}
+    moved = (
+        update(_jobs).where(*is_meant).values(status=target, **_job_stamps(target, now), **new)
+        .returning(_jobs.c.id, before.c.status, _jobs.c.attempt)
+        .cte("moved")
+    )  # fmt: skip
+    event = {
+        "job_id": moved.c.id, "at": now, "from_status": moved.c.status, "to_status": literal(str(target)),
+        "actor": bindparam("actor", type_=Text), "reason": bindparam("reason", type_=Text),
+        "attempt": moved.c.attempt, "detail": bindparam("detail", type_=JSONB),
+    }  # fmt: skip
+    told = insert(_job_events).from_select(list(event), select(*event.values())).cte("told")
+    return prepared(select(moved.c.status).add_cte(told))
 
 
 def open_window(
@@ -373,15 +402,14 @@ def _job_stamps(target: JobStatus, now: Any) -> dict[str, Any]:
 
 
 def _write_events(
-    session: Session, moved: Sequence[Any], target: JobStatus, now: datetime, actor: str, reason: str,
-    detail: Any = None,
+    session: Session, moved: Sequence[Any], target: JobStatus, now: datetime, actor: str, reason: str
 ) -> None:  # fmt: skip
     """One row for each (job id, from, attempt); ends are told to those who listen."""
     if not moved:
         return
     if target in TERMINAL_JOBS:
         webhook_outbox.tell_of_jobs(session, [job_id for job_id, *_ in moved], target, now=now)
-    columns = ("job_id", "at", "from_status", "to_status", "actor", "reason", "attempt", "detail")
+    columns = ("job_id", "at", "from_status", "to_status", "actor", "reason", "attempt")
     copy_rows(session, JobEvent, columns, (
-        (job_id, now, source, target, actor, reason, attempt, detail) for job_id, source, attempt in moved
+        (job_id, now, source, target, actor, reason, attempt) for job_id, source, attempt in moved
     ))  # fmt: skip

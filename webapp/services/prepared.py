@@ -1,5 +1,5 @@
-"""Questions that nearly every request asks: put together once, and asked of psycopg without SQLAlchemy's work on each
-call, which takes several times as long as PostgreSQL's answer."""
+"""Statements of nearly every request that return rows: put together once, and handed to psycopg without SQLAlchemy's
+work on each call, which takes several times as long as PostgreSQL's answer."""
 
 from __future__ import annotations
 
