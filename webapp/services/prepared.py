@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection as Connected
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement
 
@@ -28,6 +30,22 @@ def prepared(statement: ClauseElement) -> Ask:
     def ask(on: Session | Connected, **values: Any) -> list[Any]:
         connected = on.connection() if isinstance(on, Session) else on
         driver: Connection[Any] = connected.connection.driver_connection  # type: ignore[assignment]
-        return driver.cursor(row_factory=namedtuple_row).execute(sql, {**fixed, **values}).fetchall()
+        try:
+            return driver.cursor(row_factory=namedtuple_row).execute(sql, {**fixed, **values}).fetchall()
+        except psycopg.Error as error:
+            raise _told(error, sql, connected) from error
 
     return ask
+
+
+def _told(error: psycopg.Error, sql: str, connected: Connected) -> BaseException:
+    """The error as SQLAlchemy would have told it: who catches those has these, too, and no row is in its words."""
+    if error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
+    is_broken = connected.connection.driver_connection.closed  # type: ignore[union-attr]
+    if is_broken:
+        connected.invalidate(error)
+    return DBAPIError.instance(
+        sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_broken,
+        dialect=connected.dialect,
+    )  # fmt: skip
