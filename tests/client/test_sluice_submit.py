@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ def test_ctrl_c_says_how_to_go_on(
     link.faults.extend([None, None, STALL])
     environment = {"SLUICE_URL": link.url, "SLUICE_TOKEN": token, "PYTHONPATH": str(ROOT / "client")}
     command = [sys.executable, "-m", "sluice_client", "submit", str(folder), *COMMAND]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's `make test &` has it ignored
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         assert link.stalled.wait(60)
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]

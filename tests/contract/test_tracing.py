@@ -16,20 +16,21 @@ import pytest
 from azure.monitor.opentelemetry.exporter import AzureMonitorTraceExporter
 from azure.monitor.opentelemetry.exporter.export._base import ExportResult
 from flask import Flask
-from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
-from tests.factories import PASSWORD, make_job, make_user, make_window, response
+from tests.factories import PASSWORD, make_job, make_jobs, make_user, make_window, response
 from webapp import create_app, tracing
 from webapp.config import InvalidSettings, Settings
 from webapp.domain import traces
 from webapp.extensions import db
 from webapp.gateways import azure_identity
 from webapp.gateways.n8n import N8n
+from webapp.models import Job
 from webapp.parts import Parts
 from webapp.services import dispatch, heartbeat
 
@@ -89,9 +90,8 @@ class Traced:
 
 
 @pytest.fixture
-def trace_app(make_app: Any, webhooks: Webhooks) -> Iterator[Any]:
-    yield lambda listener, **options: Traced(make_app(listener), webhooks, **options)
-    SQLAlchemyInstrumentor().uninstrument()
+def trace_app(make_app: Any, webhooks: Webhooks) -> Any:
+    return lambda listener, **options: Traced(make_app(listener), webhooks, **options)
 
 
 @pytest.fixture
@@ -102,6 +102,14 @@ def web(trace_app: Any) -> Traced:
 @pytest.fixture
 def internal_app(trace_app: Any) -> Traced:
     return trace_app("internal")
+
+
+def statements(app: Traced) -> list[str]:
+    return [
+        str(span.attributes["db.query.text"])
+        for span in app.spans()
+        if span.attributes and span.kind is SpanKind.CLIENT
+    ]
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -203,6 +211,30 @@ def test_the_heartbeat_traces_its_dispatches_and_not_its_queries(web: Traced, se
     assert [span.name for span in web.spans()] == ["dispatch"]
 
 
+def test_each_statement_of_a_request_has_a_span(
+    web: Traced, internal_app: Traced, session: Session, settings: Settings, webhooks: Webhooks
+) -> None:
+    """Also those that go past SQLAlchemy."""
+    submit(web, session)
+    run_on_n8n(internal_app.app, settings, webhooks.taken[0])
+    [request] = internal_app.spans("POST /api/internal/jobs/<int:job_id>/result")
+    assert [span.parent for span in internal_app.spans() if span.name == "INSERT"] == [request.context] * 3
+    stored = [statement.partition(" (")[0] for statement in statements(internal_app) if statement.startswith("INSERT")]
+    assert stored == ["INSERT INTO job_answers", "INSERT INTO ledger", "INSERT INTO job_results"]
+
+
+def test_rows_that_are_copied_or_streamed_have_spans(web: Traced, session: Session, parts: Parts) -> None:
+    user = make_user(session)
+    tracer = web.app.extensions["tracer_provider"].get_tracer("test")
+    with web.app.app_context(), tracer.start_as_current_span("a command"):
+        make_jobs(db.session(), parts, user, 3)
+        assert len(list(db.session().execute(select(Job.id).execution_options(yield_per=2)))) == 3
+    told = statements(web)
+    copied = [statement.split()[1] for statement in told if statement.startswith("COPY")]
+    assert copied[:3] == ['"jobs"', '"job_events"', '"job_requests"']
+    assert told[-1].startswith("SELECT jobs.id")
+
+
 def test_queries_are_in_the_trace_of_their_request(web: Traced, session: Session) -> None:
     submit(web, session)
     [request] = web.spans("POST /jobs/new")
@@ -289,7 +321,6 @@ def traced_app(settings: Settings, tables: Any) -> Iterator[Any]:
     yield lambda listener: made.append(create_app(listener, traced_settings(settings))) or made[-1]
     for app in made:
         app.extensions["tracer_provider"].shutdown()
-    SQLAlchemyInstrumentor().uninstrument()
 
 
 @pytest.fixture

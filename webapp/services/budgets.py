@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, case, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -22,19 +22,14 @@ from webapp.models import Budget, Job, JobRequest, LedgerEntry, User
 from webapp.services import costs
 from webapp.services.audit import audit
 from webapp.services.clock import clock
+from webapp.services.driver import cursor_of
 from webapp.services.ledger import is_unknown
-from webapp.services.prepared import prepared
 from webapp.services.registry import Profiles
 
 MOST_AMOUNT = Decimal(10_000_000)
 # Commas only between groups of three: whoever writes 2,50 for two and a half shall not get 250.
 AMOUNT = re.compile(r"\$? ?([0-9]{1,8}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(\.[0-9]{1,12})?", re.ASCII)
-
-
-# Each submit asks this.
-_lock_budgets = prepared(
-    text("SELECT id FROM budgets WHERE user_id = ANY(:users) OR profile_id = ANY(:profiles) ORDER BY id FOR UPDATE")
-)
+LOCK = "SELECT id FROM budgets WHERE user_id = ANY(%s) OR profile_id = ANY(%s) ORDER BY id FOR UPDATE"
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,19 @@ class Wanted:
         return self.user_id == budget.user_id or self.profile_id == budget.profile_id
 
 
-def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
+def lock(session: Session, wanted: Sequence[Wanted]) -> list[int]:
+    """The budgets that these fall under, locked until the caller's commit: no two submits see the same room."""
+    users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
+    with cursor_of(session) as cursor:
+        return [budget_id for (budget_id,) in cursor.execute(LOCK, [list(users), list(profiles)])]
+
+
+def reserve(session: Session, wanted: Sequence[Wanted], locked: Sequence[int], now: datetime) -> None:
     """Make sure that the new jobs, stored in this transaction, fit into every budget that they fall under.
 
-    The budgets stay locked until the caller's commit: no two submits see the same room. Does not commit.
+    `locked` are those budgets, as `lock` returned them. Does not commit.
     Raises OverBudget, with `left` and `ceiling` (USD), or when a ceiling is unknown.
     """
-    users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
-    locked = [row.id for row in _lock_budgets(session, users=list(users), profiles=list(profiles))]
     if not locked:
         return
     for state in _states(session, locked, now):

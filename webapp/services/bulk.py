@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from psycopg import Connection, Cursor, adapters, sql
+from psycopg import adapters, sql
 from psycopg.types.json import JsonbDumper
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from webapp.domain.json_text import write_json
 from webapp.models import Base
+from webapp.services.driver import cursor_of
 
 T = TypeVar("T")
 FEW = 20  # rows that a plain INSERT takes sooner than a COPY by way of a table beside it
@@ -31,10 +31,11 @@ adapters.register_dumper(dict, _Jsonb)  # on each connection that is made from n
 def copy_rows(session: Session, table: type[Base], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Store rows (values in the order of `columns`; a dict is JSON) in the session's transaction."""
     stream = iter(rows)
-    if len(first := list(islice(stream, 2))) < 2:  # the job of somebody who waits
-        _insert_one(session, table.__tablename__, columns, *first)
-        return
-    _copy(session, table.__tablename__, columns, chain(first, stream))
+    first = list(islice(stream, 2))
+    if len(first) == 2:
+        _copy(session, table.__tablename__, columns, chain(first, stream))
+    elif first:  # the job of somebody who waits
+        _insert(session, table.__tablename__, columns, first)
 
 
 def _copy(session: Session, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -45,13 +46,17 @@ def _copy(session: Session, name: str, columns: Sequence[str], rows: Iterable[Se
             copy.write_row(row)
 
 
-def _insert_one(session: Session, name: str, columns: Sequence[str], row: Sequence[Any] = ()) -> None:
-    if not row:
-        return
-    # Its id is given, as in a COPY: OVERRIDING lets it be.
+def _insert(
+    session: Session, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], otherwise: str = ""
+) -> None:
+    # An id that is given counts, as in a COPY: OVERRIDING lets it be.
     into, places = f"{name} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE", ", ".join(["%s"] * len(columns))
+    statement = f"INSERT INTO {into} VALUES ({places}) {otherwise}"  # noqa: S608  (our own names)
     with cursor_of(session) as cursor:
-        cursor.execute(f"INSERT INTO {into} VALUES ({places})", row)  # noqa: S608  (our own names)
+        if len(rows) == 1:
+            cursor.execute(statement, rows[0])
+        else:
+            cursor.executemany(statement, rows)
 
 
 def read_ahead(chunks: Iterator[T]) -> Iterator[T]:
@@ -63,31 +68,20 @@ def read_ahead(chunks: Iterator[T]) -> Iterator[T]:
             yield chunk
 
 
-def cursor_of(session: Session) -> Cursor[Any]:
-    """psycopg's own cursor, in the session's transaction; a dict is JSON."""
-    return cast(Connection[Any], session.connection().connection.driver_connection).cursor()
-
-
 def insert_new(
     session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[Sequence[Any]], key: Sequence[str]
 ) -> None:
     """Like `copy_rows`, but a row whose `key` (a unique constraint) is there already changes nothing."""
-    if not rows:
-        return
+    name, unless_there = table.__tablename__, f"ON CONFLICT ({', '.join(key)}) DO NOTHING"
     if len(rows) <= FEW:
-        # The rows apart from the statement: SQLAlchemy compiles it once, whatever is in them.
-        statement = insert(Base.metadata.tables[table.__tablename__]).on_conflict_do_nothing(index_elements=key)
-        session.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows])
+        if rows:
+            _insert(session, name, columns, rows, unless_there)
         return
     # COPY knows no ON CONFLICT: the rows come to a table beside it first.
-    names, staged = ", ".join(columns), f"new_{table.__tablename__}"
-    made = f"CREATE TEMPORARY TABLE {staged} AS SELECT {names} FROM {table.__tablename__} WITH NO DATA"  # noqa: S608
-    session.execute(text(made))
+    names, staged = ", ".join(columns), f"new_{name}"
+    session.execute(text(f"CREATE TEMPORARY TABLE {staged} AS SELECT {names} FROM {name} WITH NO DATA"))  # noqa: S608
     _copy(session, staged, columns, rows)
-    session.execute(text(
-        f"INSERT INTO {table.__tablename__} ({names}) SELECT {names} FROM {staged}"  # noqa: S608  (our own names)
-        f" ON CONFLICT ({', '.join(key)}) DO NOTHING"
-    ))  # fmt: skip
+    session.execute(text(f"INSERT INTO {name} ({names}) SELECT {names} FROM {staged} {unless_there}"))  # noqa: S608
     session.execute(text(f"DROP TABLE {staged}"))
 
 

@@ -20,11 +20,24 @@ from webapp.domain.profiles import Output
 from webapp.domain.states import TERMINAL_JOBS, ExecutionMode, JobStatus
 from webapp.models import Job, JobAnswer, JobRequest, JobResult, ProfileVersion
 from webapp.services import ledger, lifecycle
+from webapp.services.bulk import copy_rows
 from webapp.services.clock import NOW
 from webapp.services.dispatch import give_up_attempt
 from webapp.services.prepared import prepared
 
 NEW_ANSWER = ("job_id", "attempt", "answer_key", "status_code", "request_id", "raw", "received_at")
+
+
+_lock_answered = prepared(
+    select(
+        NOW, Job.id, Job.user_id, Job.profile_id, Job.status, Job.attempt, Job.created_at, Job.first_started_at,
+        Job.started_at, JobRequest.model, ProfileVersion.document["output"].astext.label("output"),
+    )
+    .join(JobRequest, JobRequest.job_id == Job.id)
+    .join(ProfileVersion, ProfileVersion.id == Job.profile_version_id)
+    .where(Job.id == bindparam("job_id"))
+    .with_for_update(of=Job)
+)  # fmt: skip
 
 
 def record_answer(
@@ -37,25 +50,20 @@ def record_answer(
     unchanged (this answer was here before).
     Raises NotFound; InvalidMove when the job had ended otherwise (a paid answer is in the ledger all the same).
     """
-    found = session.execute(
-        select(NOW, Job, JobRequest.model, ProfileVersion.document["output"].astext)
-        .join(JobRequest, JobRequest.job_id == Job.id)
-        .join(ProfileVersion, ProfileVersion.id == Job.profile_version_id)
-        .where(Job.id == job_id)
-        .with_for_update(of=Job)
-    ).one_or_none()
-    if found is None:
+    found = _lock_answered(session, job_id=job_id)
+    if not found:
         raise NotFound
-    now, job, model, output = found
+    [job] = found
+    now = job.now
     if attempt > job.attempt or job.first_started_at is None:
         raise InvalidMove(f"Job {job_id} has not started attempt {attempt}.")
     if not _store_raw(session, job_id, attempt, answer, raw, now):
         session.commit()
         return "unchanged"
     if answer.is_good:  # one whose output is not what the profile promises is an error that was paid
-        answer = output_fault(_read_output(output), answer)
+        answer = output_fault(_read_output(job.output), answer)
     is_used = answer.is_good and job.status not in TERMINAL_JOBS
-    _write_ledger(session, prices, job, model, attempt, answer, is_used=is_used, now=now)
+    _write_ledger(session, prices, job, attempt, answer, is_used=is_used, now=now)
     if job.status in TERMINAL_JOBS:
         session.commit()
         raise InvalidMove(f"Job {job_id} is {job.status}; this other answer was not used.")
@@ -65,17 +73,17 @@ def record_answer(
 
 
 def _apply(
-    session: Session, settings: Settings, job: Job, attempt: int, execution_id: str, answer: Answer,
+    session: Session, settings: Settings, job: Any, attempt: int, execution_id: str, answer: Answer,
     elapsed_ms: int | None, now: datetime,
 ) -> str:  # fmt: skip
     actor = f"n8n:{execution_id}"
     if answer.is_good:
-        if attempt < job.attempt and job.status is JobStatus.PROCESSING:
+        if attempt < job.attempt and job.status == JobStatus.PROCESSING:
             ledger.record_lost_answer(session, job, now)  # the current attempt is under way and may be paid, too
         lifecycle.move_job(session, job.id, JobStatus.COMPLETED, now=now, actor=actor, reason="answered")
         _store_result(session, job, attempt, answer, elapsed_ms, now)
         return "completed"
-    if attempt < job.attempt or job.status is not JobStatus.PROCESSING:
+    if attempt < job.attempt or job.status != JobStatus.PROCESSING:
         return "ignored"
     message = answer.error_message or "The provider did not answer."
     if answer.may_have_been_paid:
@@ -116,20 +124,20 @@ def _store_raw(session: Session, job_id: int, attempt: int, answer: Answer, raw:
 
 
 def _write_ledger(
-    session: Session, prices: PriceList, job: Job, model: str, attempt: int, answer: Answer, *,
+    session: Session, prices: PriceList, job: Any, attempt: int, answer: Answer, *,
     is_used: bool, now: datetime,
 ) -> None:  # fmt: skip
     if not answer.is_billable:
         return
     reason = "answer" if is_used else "discarded" if answer.is_good else "refused"
     ledger.record(session, [ledger.entry(
-        prices, answer, job_id=job.id, job=job, attempt=attempt, mode=ExecutionMode.SYNC, requested_model=model,
-        reason=reason, now=now,
+        prices, answer, job_id=job.id, job=job, attempt=attempt, mode=ExecutionMode.SYNC,
+        requested_model=job.model, reason=reason, now=now,
     )])  # fmt: skip
 
 
 def _store_result(
-    session: Session, job: Job, attempt: int, answer: Answer, elapsed_ms: int | None, now: datetime
+    session: Session, job: Any, attempt: int, answer: Answer, elapsed_ms: int | None, now: datetime
 ) -> None:
     started = job.started_at or job.first_started_at or now
     source = "header" if answer.provider_ms is not None else "n8n" if elapsed_ms is not None else None
@@ -139,7 +147,7 @@ def _store_result(
         "queue_ms": milliseconds(job.created_at, started),
         "total_ms": milliseconds(job.created_at, now),
     }
-    session.execute(insert(JobResult).values(row))  # not past SQLAlchemy: a trace shows this statement
+    copy_rows(session, JobResult, list(row), [tuple(row.values())])
 
 
 def result_row(job_id: int, attempt: int, answer: Answer, now: datetime) -> dict[str, Any]:

@@ -112,10 +112,13 @@ def _stored_chunks(
     chunks = quoted_chunks(session, settings, prices, profile, runs, user, calibration, now)
     if submission_id and not profile.document_fields:  # documents are looked up: the session serves one thread
         chunks = read_ahead(chunks)
+    locked = None
     for chunk in chunks:
-        yield _store(session, chunk, constant, queue_of, now)
+        job_ids, rows, locked = _store(session, chunk, constant, queue_of, now)
+        yield job_ids, rows
         ceilings += [quoted.own.ceiling for _, quoted in chunk]
-    budgets.reserve(session, [budgets.Wanted(user.id, profile.id, ceilings)], now)
+    wanted = [budgets.Wanted(user.id, profile.id, ceilings)]
+    budgets.reserve(session, wanted, budgets.lock(session, wanted) if locked is None else locked, now)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def retry_jobs(session: Session, job_ids: Sequence[int], *, actor: str) -> Repea
         new_ids = lifecycle.insert_repeats(session, repeated, now=now, actor=actor)
         for table in (JobRequest, JobDocument):
             _copy_rows(session, table, new_ids)
-        budgets.reserve(session, wanted, now)
+        budgets.reserve(session, wanted, budgets.lock(session, wanted), now)
     return Repeated(new_ids, left_out)
 
 
@@ -253,8 +256,10 @@ def list_jobs(
 def _store(
     session: Session, chunk: Sequence[tuple[Run, Quote]], constant: Mapping[str, Any],
     queue_of: Callable[[str, str, BatchStrategy], int], now: datetime,
-) -> tuple[list[int], list[dict[str, Any]]]:  # fmt: skip
-    """Store what belongs to these runs: jobs, events, requests, documents. Returns the jobs' ids and rows."""
+) -> tuple[list[int], list[dict[str, Any]], list[int] | None]:  # fmt: skip
+    """Store what belongs to these runs: jobs, events, requests, documents. Returns the jobs' ids and rows, and the
+    budgets, if they are locked by now.
+    """
     rows: list[dict[str, Any]] = []
     for run, _ in chunk:
         is_batch = run.mode is ExecutionMode.BATCH
@@ -269,11 +274,17 @@ def _store(
          quoted.own.ceiling)
         for run, quoted in chunk
     ]  # fmt: skip
-    job_ids = lifecycle.insert_jobs(session, rows, requests, now=now, actor=f"user:{constant['user_id']}")
+    locked, actor = None, f"user:{constant['user_id']}"
+    if len(rows) == 1:  # somebody waits: the budgets are locked by the same statement
+        lock = (budgets.LOCK, [[constant["user_id"]], [constant["profile_id"]]])
+        job_id, locked = lifecycle.insert_job(session, rows[0], requests[0], now=now, actor=actor, beside=lock)
+        job_ids = [job_id]
+    else:
+        job_ids = lifecycle.insert_jobs(session, rows, requests, now=now, actor=actor)
     links = [(job_id, one.id) for job_id, (run, _) in zip(job_ids, chunk, strict=True) for one in run.documents]
     if links:
         copy_rows(session, JobDocument, ("job_id", "document_id"), links)
-    return job_ids, rows
+    return job_ids, rows, locked
 
 
 def _queue_id(

@@ -29,7 +29,8 @@ from webapp.domain.states import (
 )
 from webapp.models import BatchItem, BatchWindow, Job, JobEvent, JobRequest, WindowEvent
 from webapp.services import webhook_outbox
-from webapp.services.bulk import copy_rows, cursor_of, new_ids
+from webapp.services.bulk import copy_rows, new_ids
+from webapp.services.driver import cursor_of
 from webapp.services.prepared import Ask, prepared
 
 MAX_FREE_RETURNS = 10
@@ -40,6 +41,7 @@ NEW_REQUEST = ("endpoint", "model", "body", "body_bytes", "file_pages", "most_in
 _FIRST_STATE = ("status", "created_at", "queued_at")
 _STORED_JOB = (*_FIRST_STATE, *NEW_JOB)
 _columns_of, _state_of = itemgetter(*NEW_JOB), itemgetter(*_FIRST_STATE)
+_SUBMITTED = "submitted by the user"
 _NEW_EVENT = ("at", "to_status", "actor", "reason", "attempt")
 
 
@@ -49,10 +51,10 @@ def _insert(table: str, columns: Sequence[str], *, job_id: str = "") -> str:
 
 
 _INSERT_ONE = f"""
-    WITH job AS ({_insert("jobs", _STORED_JOB)} RETURNING id),
+    job AS ({_insert("jobs", _STORED_JOB)} RETURNING id),
          told AS ({_insert("job_events", _NEW_EVENT, job_id="(SELECT id FROM job)")}),
          asked AS ({_insert("job_requests", NEW_REQUEST, job_id="(SELECT id FROM job)")})
-    SELECT id FROM job
+    SELECT id, ARRAY(SELECT id FROM beside) FROM job
 """  # noqa: S608
 
 
@@ -68,7 +70,7 @@ def first_state(mode: ExecutionMode, now: datetime) -> dict[str, Any]:
 
 def insert_jobs(
     session: Session, rows: Sequence[Mapping[str, Any]], requests: Sequence[Sequence[Any]], *,
-    now: datetime, actor: str, reason: str = "submitted by the user",
+    now: datetime, actor: str,
 ) -> list[int]:  # fmt: skip
     """Store new jobs, each in the first state of its `execution_mode`; returns their ids in this order.
 
@@ -77,11 +79,7 @@ def insert_jobs(
     """
     first = {mode: _state_of(first_state(mode, now)) for mode in ExecutionMode}
     stored = [(*first[row["execution_mode"]], *_columns_of(row)) for row in rows]
-    events = [(now, status, actor, reason, 1) for status, *_ in stored]
-    if len(rows) == 1:  # somebody waits for it: one statement instead of four
-        with cursor_of(session) as cursor:
-            [[job_id]] = cursor.execute(_INSERT_ONE, [*stored[0], *events[0], *requests[0]]).fetchall()
-        return [job_id]
+    events = [(now, status, actor, _SUBMITTED, 1) for status, *_ in stored]
     job_ids = new_ids(session, Job, len(rows))
     for table, key, columns, values in (
         (Job, "id", _STORED_JOB, stored),
@@ -90,6 +88,24 @@ def insert_jobs(
     ):
         copy_rows(session, table, (key, *columns), ((id_, *row) for id_, row in zip(job_ids, values, strict=True)))
     return job_ids
+
+
+def insert_job(
+    session: Session, row: Mapping[str, Any], request: Sequence[Any], *,
+    now: datetime, actor: str, beside: tuple[str, Sequence[Any]],
+) -> tuple[int, list[int]]:  # fmt: skip
+    """`insert_jobs` for the one job that somebody waits for, in one statement, that also asks what is `beside` it: a
+    query of ids (SQL, values). Returns the job's id, and those.
+    """
+    query, values = beside
+    status, *_ = stored = (*_state_of(first_state(row["execution_mode"], now)), *_columns_of(row))
+    with cursor_of(session) as cursor:
+        cursor.execute(
+            f"WITH beside AS ({query}), {_INSERT_ONE}",
+            [*values, *stored, now, status, actor, _SUBMITTED, 1, *request],
+        )
+        [(job_id, ids)] = cursor.fetchall()
+    return job_id, ids
 
 
 def insert_repeats(session: Session, job_ids: Sequence[int], *, now: datetime, actor: str) -> list[int]:

@@ -1,0 +1,45 @@
+"""psycopg's own cursor in a session's transaction: for COPY, and for what is asked so often that SQLAlchemy's work on
+each call, which takes several times as long as PostgreSQL's answer, would count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.rows import RowFactory, tuple_row
+from sqlalchemy import Connection as Connected
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+
+@contextmanager
+def cursor_of(on: Session | Connected, row_factory: RowFactory[Any] = tuple_row) -> Iterator[Cursor[Any]]:
+    """The cursor; a dict is JSON (`bulk`).
+
+    Raises SQLAlchemy's errors, as if the statement had gone through it: who catches those has these, too.
+    """
+    connected = on.connection() if isinstance(on, Session) else on
+    driver: Connection[Any] = connected.connection.driver_connection  # type: ignore[assignment]
+    cursor = driver.cursor(row_factory=row_factory)
+    try:
+        yield cursor
+    except psycopg.Error as error:
+        raise _told(error, connected) from error
+    finally:
+        cursor.close()
+
+
+def _told(error: psycopg.Error, connected: Connected) -> BaseException:
+    """No row is in its words, and no statement: a COPY has none."""
+    if error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
+    is_broken = connected.connection.driver_connection.closed  # type: ignore[union-attr]
+    if is_broken:
+        connected.invalidate(error)
+    return DBAPIError.instance(
+        None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_broken,
+        dialect=connected.dialect,
+    )  # fmt: skip
