@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from typing import TYPE_CHECKING
 
 from webapp import create_app
@@ -28,8 +27,6 @@ def _settled(app: Flask) -> Flask:
 
 def settle() -> None:
     """Make Python ready to serve. What is there after the start stays: else its collector looks through all of it,
-    200,000 objects, now and then in the midst of a request, which then takes a tenth of a second longer. And a thread
-    that waited for the database goes on after 1 ms, not 5, when another one computes."""
+    200,000 objects, now and then in the midst of a request, which then takes a tenth of a second longer."""
     gc.collect()
     gc.freeze()
-    sys.setswitchinterval(0.001)

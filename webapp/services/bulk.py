@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -17,6 +19,7 @@ from webapp.models import Base
 from webapp.services.driver import cursor_of
 
 T = TypeVar("T")
+QUICK_TURN, USUAL_TURN = 0.001, 0.005  # seconds; the second is Python's own
 FEW = 20  # rows that a plain INSERT takes sooner than a COPY by way of a table beside it
 
 
@@ -61,11 +64,22 @@ def _insert(
 
 def read_ahead(chunks: Iterator[T]) -> Iterator[T]:
     """The same; but the next one is made in a thread of its own while PostgreSQL takes the one before."""
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1) as reader, _quick_turns():
         following = reader.submit(next, chunks, None)
         while (chunk := following.result()) is not None:
             following = reader.submit(next, chunks, None)
             yield chunk
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """One thread computes all the time, the other waits for PostgreSQL and then for the interpreter: 1 ms instead of 5.
+    Not always, because where many threads wait (requests) it costs more than it brings."""
+    sys.setswitchinterval(QUICK_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(USUAL_TURN)
 
 
 def insert_new(
