@@ -15,7 +15,7 @@ from webapp.domain.errors import InvalidMove, NotFound
 from webapp.domain.states import JobStatus
 from webapp.models import Job, JobEvent, LedgerEntry
 from webapp.parts import Parts
-from webapp.services.dispatch import dispatch_due, end_overdue_attempts, end_overdue_jobs, start_attempt
+from webapp.services.dispatch import CALLS_AT_ONCE, dispatch_due, end_overdue_attempts, end_overdue_jobs, start_attempt
 
 
 def dispatch(session: Session, parts: Parts) -> int:
@@ -67,6 +67,22 @@ def test_no_more_than_the_limit_is_in_flight(session: Session, parts: Parts, n8n
     few = parts.settings.model_copy(update={"max_sync_in_flight": 2})
     assert dispatch_due(session, few, parts.profiles, n8n) == 2
     assert dispatch_due(session, few, parts.profiles, n8n) == 0
+
+
+def test_the_calls_that_n8n_takes_make_room_for_the_next(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    """All places are filled in one go, a few calls at a time."""
+    make_jobs(session, parts, make_user(session), 3 * CALLS_AT_ONCE)
+    assert dispatch_due(session, parts.settings, parts.profiles, n8n) == parts.settings.max_sync_in_flight
+    assert len(n8n.runs) == parts.settings.max_sync_in_flight
+
+
+def test_while_n8n_is_away_most_jobs_are_left_as_they_are(session: Session, parts: Parts, n8n: FakeN8n) -> None:
+    """Each call could last until its timeout."""
+    make_jobs(session, parts, make_user(session), 4 * CALLS_AT_ONCE)
+    many = parts.settings.model_copy(update={"max_sync_in_flight": 4 * CALLS_AT_ONCE})
+    n8n.is_down = True
+    assert dispatch_due(session, many, parts.profiles, n8n) <= CALLS_AT_ONCE
+    assert session.scalar(select(func.count()).where(Job.dispatched_at.is_not(None))) == CALLS_AT_ONCE
 
 
 def test_a_workflow_that_takes_nothing_does_not_starve_the_others(session: Session, parts: Parts, n8n: FakeN8n) -> None:

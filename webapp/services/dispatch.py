@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ from webapp.services.registry import Profiles
 
 log = logging.getLogger(__name__)
 
-CALLS_AT_ONCE = 8  # to n8n
+CALLS_AT_ONCE = 16  # to n8n
 DISPATCH_LOCK = 7_301  # advisory: counting what is in flight and adding to it is one step
 
 
@@ -44,14 +44,9 @@ def dispatch_due(
 ) -> int:
     """Hand the sync jobs that are due to n8n, oldest first (`only`: just these). Returns how many were taken up.
 
-    Commits before it calls n8n. At most MAX_SYNC_IN_FLIGHT jobs are dispatched and unfinished.
+    Commits before it calls n8n. At most MAX_SYNC_IN_FLIGHT jobs are dispatched and unfinished, and not many more are
+    taken up here: those that end meanwhile make room for the next.
     """
-    job_ids = _mark_dispatched(session, settings, only)
-    rows = session.execute(
-        select(Job, User.email).join(User, User.id == Job.user_id).where(Job.id.in_(job_ids)).order_by(Job.id)
-    ).all()
-    calls = [_call(session, settings, profiles, job, email) for job, email in rows]
-    session.commit()
     is_away = threading.Event()
 
     def hand_over(call: tuple[str, dict[str, Any]]) -> None:
@@ -68,12 +63,34 @@ def dispatch_due(
                 if error.is_unreachable:
                     is_away.set()
 
-    for call in calls[:1]:
-        hand_over(call)
-    if calls[1:]:  # several at once: while n8n answers one it can take the next
-        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-            list(pool.map(hand_over, calls[1:]))
-    return len(calls)
+    calls = _take_up(session, settings, profiles, only)
+    if len(calls) == 1:
+        hand_over(calls[0])
+        return 1
+    taken: list[Future[None]] = []
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:  # while n8n answers one call it can take the next
+        while calls:
+            taken += [pool.submit(hand_over, call) for call in calls]
+            while len(under_way := [one for one in taken if not one.done()]) > CALLS_AT_ONCE // 2:
+                wait(under_way, return_when=FIRST_COMPLETED)
+            is_over = is_away.is_set() or len(taken) >= settings.max_sync_in_flight
+            calls = [] if is_over else _take_up(session, settings, profiles, only)
+    for one in taken:
+        one.result()  # what nobody foresaw is raised here
+    return len(taken)
+
+
+def _take_up(
+    session: Session, settings: Settings, profiles: Profiles, only: Sequence[int] | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """The calls of the next few jobs, which are marked as dispatched. Commits."""
+    job_ids = _mark_dispatched(session, settings, only)
+    rows = session.execute(
+        select(Job, User.email).join(User, User.id == Job.user_id).where(Job.id.in_(job_ids)).order_by(Job.id)
+    ).all()
+    calls = [_call(session, settings, profiles, job, email) for job, email in rows]
+    session.commit()
+    return calls
 
 
 def start_attempt(
@@ -190,7 +207,7 @@ def _mark_dispatched(session: Session, settings: Settings, only: Sequence[int] |
     is_due = [Job.status == JobStatus.CREATED, or_(Job.not_before.is_(None), Job.not_before <= now)]
     if only is not None:
         is_due.append(Job.id.in_(only))
-    room = max(settings.max_sync_in_flight - in_flight, 0)
+    room = min(max(settings.max_sync_in_flight - in_flight, 0), CALLS_AT_ONCE)
     # New jobs before repeated ones: a workflow that takes nothing must not keep the others from their turn.
     is_due.append(or_(Job.dispatched_at.is_(None), Job.dispatched_at <= repeat_before))
     turn = (Job.dispatched_at.nulls_first(), Job.need_by.nulls_last(), Job.id)
