@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 from flask import Flask
 from pypdf import PdfReader, PdfWriter
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from bench import books
@@ -34,6 +34,7 @@ from devstack.processes import Process, status_of, wait_until
 from devstack.stack import Stack
 from tests.conftest import DATA
 from tests.people import PASSWORD
+from tests.statements import heard
 from webapp import create_app
 from webapp.config import Settings
 from webapp.extensions import db
@@ -275,17 +276,12 @@ def page(http: Servers, name: str, amount: int = 100) -> Row:
 def statements(http: Servers, path: str, headers: Mapping[str, str]) -> list[tuple[str, Any]]:
     """What a page asks of PostgreSQL: (SQL, values) in order. In this process, with the web app's own settings."""
     app: Flask = create_app(settings=Settings.from_env(http.stack.app_environment()))
-    found: list[tuple[str, Any]] = []
     client = app.test_client(use_cookies=False)
     with app.app_context():
         engine = db.engine
     client.get(path, headers=dict(headers))  # the first asks for more: caches are empty
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(_conn: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
-        found.append((statement, values))
-
-    answer = client.get(path, headers=dict(headers))
+    with heard() as found:
+        answer = client.get(path, headers=dict(headers))
     assert answer.status_code == 200, f"{path}: {answer.status}"
     engine.dispose()
     return [one for one in found if one[0].lstrip().upper().startswith(("SELECT", "WITH"))]

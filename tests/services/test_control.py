@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from tests.crowd import crowd
@@ -29,6 +28,7 @@ from tests.factories import (
     take_lease,
 )
 from tests.fakes import FakeProviderFiles
+from tests.statements import heard
 from webapp.domain.errors import InsufficientJobs, InvalidInput, InvalidMove, NotFound, StaleLease
 from webapp.domain.states import JobStatus, WindowStatus
 from webapp.domain.windows import Step
@@ -351,24 +351,10 @@ def test_many_jobs_are_repeated_in_as_many_statements_as_few(session: Session, p
         sized = replace(parts, settings=parts.settings.model_copy(update={"max_batch_size": count}))
         window = make_submitted_window(session, sized, admin, count)
         refuse_all(session, sized, window)
-        with statements(session) as said:
+        with heard() as said:
             assert len(control.retry_window(session, window.id, user=admin, reason=WHY).new_ids) == count
         counts.append(len(said))
     assert counts[0] == counts[1]
-
-
-@contextmanager
-def statements(session: Session) -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def listen(*arguments: Any) -> None:
-        said.append(arguments[2])
-
-    event.listen(session.get_bind(), "before_cursor_execute", listen)
-    try:
-        yield said
-    finally:
-        event.remove(session.get_bind(), "before_cursor_execute", listen)
 
 
 def test_a_job_whose_file_was_deleted_cannot_be_repeated(session: Session, parts: Parts, admin: User) -> None:

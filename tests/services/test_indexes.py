@@ -390,7 +390,7 @@ HOT = {
     ),
     "tokens": Hot(lambda it: accounts.list_tokens(it.session, it.user), "ix_api_tokens_user_id"),
     # the admin pages and /metrics
-    "jobs of all": Hot(lambda it: jobs.list_jobs(it.session, user_id=None), "pk_jobs"),
+    "jobs of all": Hot(lambda it: jobs.list_jobs(it.session), "pk_jobs"),
     "sync jobs": Hot(
         lambda it: vitals.sync_figures(it.session),
         "ix_job_events_job_id ix_jobs_dispatch ix_jobs_lease pk_jobs", most=700,  # all that were created

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
 from tests.factories import make_document, make_user
+from tests.statements import heard
 from webapp.domain.errors import InvalidInput
 from webapp.models import Job, User
 from webapp.parts import Parts
 from webapp.services import documents, estimates, submissions
 
 LARGE = "Water runs through the open gate. " * 30_000  # a megabyte
-
-
-@contextmanager
-def statements(session: Session) -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def listen(_conn: object, _cursor: object, statement: str, *_: object) -> None:
-        said.append(statement)
-
-    event.listen(session.get_bind(), "before_cursor_execute", listen)
-    try:
-        yield said
-    finally:
-        event.remove(session.get_bind(), "before_cursor_execute", listen)
 
 
 def submit(session: Session, parts: Parts, user: User, ids: list[int]) -> int:
@@ -50,21 +35,21 @@ def alice(session: Session) -> User:
 
 def test_the_texts_of_many_documents_come_in_one_statement(session: Session, parts: Parts, alice: User) -> None:
     ids = [make_document(session, alice).id for _ in range(40)]
-    with statements(session) as said:
+    with heard() as said:
         assert submit(session, parts, alice, ids) == 40
-    assert sum("documents.text" in statement for statement in said) == 40 / estimates.CHUNK_OF_DOCUMENTS
+    assert sum("documents.text" in one.sql for one in said) == 40 / estimates.CHUNK_OF_DOCUMENTS
 
 
 def test_stored_uploads_are_looked_up_together(session: Session, parts: Parts, alice: User) -> None:
     def store(count: int) -> int:
         content = (DATA / "two-pages.pdf").read_bytes()
         uploads = [documents.Upload("document", "two.pdf", io.BytesIO(content)) for _ in range(count)]
-        with statements(session) as said:
+        with heard() as said:
             stored = documents.add_documents(
                 session, parts.storage, parts.pdf, parts.files, user_id=alice.id, uploads=uploads, max_bytes=2**20
             )
             assert [one.filename for one in stored] == ["two.pdf"] * count
-        return len([one for one in said if one.startswith("SELECT")])
+        return len([one for one in said if one.sql.startswith("SELECT")])
 
     assert store(4) == store(1)
 

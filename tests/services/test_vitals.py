@@ -8,13 +8,13 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, select, update
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from tests.factories import make_queued_jobs, make_user, make_window
+from tests.statements import heard
 from webapp import logs
 from webapp.domain.states import TERMINAL_WINDOWS, WindowStatus
 from webapp.models import BatchWindow, Job, Queue, User
@@ -225,19 +225,13 @@ def test_what_is_overdue_is_remembered_by_the_beat(session: Session, parts: Part
     assert [round(age) for age in beat.overdue.values()] == [3 * 3600]
 
 
-def test_no_figure_reads_every_job(session: Session, parts: Parts, user: User, tables: Engine) -> None:
+def test_no_figure_reads_every_job(session: Session, parts: Parts, user: User) -> None:
     """On an index each: PostgreSQL is asked how it would do it if it were forbidden to read whole tables."""
     make_queued_jobs(session, parts, user, 3)
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, query: str, parameters: Any, *_: Any) -> None:
-        asked.append((query, parameters))
-
-    event.listen(tables, "before_cursor_execute", note)
-    vitals.queue_figures(session, parts.settings, parts.profiles)
-    for figures in (vitals.sync_figures, vitals.recent_figures, vitals.cost_figures, vitals.heartbeat_age):
-        figures(session)
-    event.remove(tables, "before_cursor_execute", note)
+    with heard() as asked:
+        vitals.queue_figures(session, parts.settings, parts.profiles)
+        for figures in (vitals.sync_figures, vitals.recent_figures, vitals.cost_figures, vitals.heartbeat_age):
+            figures(session)
     connection = session.connection()
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
     for query, parameters in asked:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from tests.factories import end_batch, items_of, make_job, make_submission, make_submitted_window, make_user
 from tests.factories import output_line as line
+from tests.statements import heard
 from webapp.domain.states import JobStatus
 from webapp.models import User, Webhook, WebhookDelivery
 from webapp.parts import Parts
@@ -41,25 +41,12 @@ def told(session: Session) -> list[tuple[int, str, int]]:
     return [tuple(one) for one in found]  # type: ignore[misc]
 
 
-@pytest.fixture
-def statements(tables: Engine) -> Iterator[list[str]]:
-    """What the database is told to do with the outbox."""
-    seen: list[str] = []
-
-    def note(*arguments: object) -> None:
-        seen.extend(word for word in [str(arguments[2])] if "webhook_deliveries" in word)
-
-    event.listen(tables, "before_cursor_execute", note)
-    yield seen
-    event.remove(tables, "before_cursor_execute", note)
-
-
-def test_nothing_is_written_where_nobody_listens(
-    session: Session, parts: Parts, alice: User, statements: list[str]
-) -> None:
+def test_nothing_is_written_where_nobody_listens(session: Session, parts: Parts, alice: User) -> None:
     listen(session, make_user(session, "bob@example.org"), "job.completed")
-    jobs.cancel_job(session, make_job(session, parts, alice), actor="user:1")
-    assert (told(session), statements[:-1]) == ([], [])  # the last one is ours
+    job = make_job(session, parts, alice)
+    with heard() as said:
+        jobs.cancel_job(session, job, actor="user:1")
+    assert (told(session), [one.sql for one in said if "webhook_deliveries" in one.sql]) == ([], [])
 
 
 def test_only_who_listens_is_told(session: Session, parts: Parts, alice: User) -> None:

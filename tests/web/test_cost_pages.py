@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from tests.factories import PASSWORD, make_job, make_user
+from tests.statements import heard
 from webapp.domain.states import ExecutionMode
 from webapp.models import Job, LedgerEntry
 from webapp.parts import Parts
@@ -181,24 +180,9 @@ def test_the_admin_page_says_what_was_saved_and_leads_here(admin: FlaskClient, s
     assert 'href="/admin/costs">$0.2500</a><small>$0.7500 saved by batching</small>' in page
 
 
-@pytest.fixture
-def statements(tables: Engine) -> Iterator[list[str]]:
-    """What is sent to the database."""
-    seen: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
-
-
-def test_the_page_asks_little_however_much_there_is(
-    admin: FlaskClient, session: Session, job: Job, statements: list[str]
-) -> None:
+def test_the_page_asks_little_however_much_there_is(admin: FlaskClient, session: Session, job: Job) -> None:
     for number in range(30):
         add(session, job, number, model=f"model {number}", profile_id=f"profile {number}")
-    statements.clear()
-    admin.get("/admin/costs")
-    assert len(statements) <= 8
+    with heard() as said:
+        admin.get("/admin/costs")
+    assert 0 < len(said) <= 8

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, delete, event, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from tests.conftest import DATA
 from tests.factories import PASSWORD, make_document, make_job, make_user
 from tests.fakes import FakeProviderModels
+from tests.statements import heard
 from webapp.domain.scopes import Scope
 from webapp.models import Budget, Document, Job, JobDocument, JobRequest, User
 from webapp.parts import Parts
@@ -173,17 +174,9 @@ def test_the_files_of_an_estimate_are_shown_without_a_query_each(alice: FlaskCli
     def asked(count: int) -> int:
         user = session.get_one(User, 1)
         kept = [str(make_document(session, user).id) for _ in range(count)]
-        seen: list[str] = []
-
-        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            seen.append(statement)
-
-        event.listen(Engine, "before_cursor_execute", note)
-        try:
+        with heard() as said:
             assert kept_in(ask(alice, **{"document-kept": kept}).text) == kept
-        finally:
-            event.remove(Engine, "before_cursor_execute", note)
-        return sum("FROM documents" in statement for statement in seen)
+        return sum("FROM documents" in one.sql for one in said)
 
     assert asked(9) - asked(1) <= 2 * 8  # each is locked and its text read; not read once more to be shown
 
@@ -209,22 +202,14 @@ def test_the_page_of_a_job_does_not_read_the_request_and_its_poll_nothing_of_it(
     alice: FlaskClient, session: Session, parts: Parts
 ) -> None:
     job_id = make_job(session, parts, session.get_one(User, 1)).id
-    seen: list[str] = []
-    poll: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with heard() as poll:
         assert alice.get(f"/jobs/{job_id}/status").status_code == 200
-        poll += seen
+    with heard() as page:
         assert alice.get(f"/jobs/{job_id}").status_code == 200
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    assert not any("job_requests" in statement for statement in poll)
-    assert any("job_requests" in statement for statement in seen)
-    assert not any("job_requests.body," in statement for statement in seen)
+    assert poll
+    assert not any("job_requests" in one.sql for one in poll)
+    assert any("job_requests" in one.sql for one in page)
+    assert not any("job_requests.body," in one.sql for one in page)
 
 
 def test_a_wrong_form_keeps_its_files(alice: FlaskClient) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Date,
     ScalarSelect,
     Subquery,
+    bindparam,
     case,
     cast,
     func,
@@ -32,6 +33,7 @@ from sqlalchemy.orm import Session
 from webapp.domain.states import ExecutionMode
 from webapp.models import CostDay, LedgerEntry, RollUp
 from webapp.services.ledger import is_lost_and_settled
+from webapp.services.prepared import Ask, prepared
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +91,21 @@ def settled_entries() -> ScalarSelect[int]:
 
 def totals(session: Session, first: date) -> tuple[Decimal, Decimal, int]:
     """USD spent and saved by the answers since the beginning of this day (UTC), and unknown entries of all times."""
+    [found] = _totals()(session, first=first)
+    return found.spent, found.saved, int(found.unknown)
+
+
+@cache
+def _totals() -> Ask:
     fact = facts().c
-    is_wanted = fact.day >= first
-    spent, saved, unknown = session.execute(
+    is_wanted = fact.day >= bindparam("first", type_=Date, required=False)
+    return prepared(
         select(
-            func.coalesce(func.sum(fact.amount).filter(is_wanted), 0),
-            func.coalesce(func.sum(saved_by(fact)).filter(is_wanted), 0),
-            func.coalesce(func.sum(fact.without_amount), 0) - settled_entries(),
+            func.coalesce(func.sum(fact.amount).filter(is_wanted), 0).label("spent"),
+            func.coalesce(func.sum(saved_by(fact)).filter(is_wanted), 0).label("saved"),
+            (func.coalesce(func.sum(fact.without_amount), 0) - settled_entries()).label("unknown"),
         )
-    ).one()
-    return spent, saved, int(unknown)
+    )
 
 
 def roll_up(session: Session, at_most: int = MOST_AT_ONCE) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 from alembic.config import Config
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import WindowStatus
@@ -19,6 +19,7 @@ from webapp.gateways.storage import Storage
 from webapp.models import BatchWindow
 from webapp.services import reporting, vitals
 from webapp.services.batches import QueueView
+from webapp.services.prepared import prepared
 from webapp.services.shutdowns import Shutdown
 
 N8N_CHECK_SECONDS = 10.0
@@ -136,18 +137,27 @@ def _provider(session: Session, now: datetime) -> Check:
     return Check("Provider", state, f"In the last 15 minutes {said}.", todo, runbook)
 
 
+_newest_lost = (  # by ix_batch_windows_keeps_files
+    select(BatchWindow.id)
+    .where(
+        BatchWindow.finished_at > vitals.SINCE, BatchWindow.files_deleted_at.is_(None),
+        or_(BatchWindow.status == WindowStatus.FAILED, BatchWindow.status == WindowStatus.EXPIRED),
+    )
+    .limit(MOST_FAILURES)
+    .subquery()
+)  # fmt: skip
+_window_counts = prepared(
+    select(
+        select(func.count()).where(BatchWindow.finished_at.is_(None), BatchWindow.problem.is_not(None))
+        .scalar_subquery().label("troubled"),
+        select(func.count()).select_from(_newest_lost).scalar_subquery().label("failed"),
+    )
+)  # fmt: skip
+
+
 def _windows(session: Session, now: datetime) -> Check:
     """Of the last day; what is unfinished and has a problem now."""
-    has_trouble = (BatchWindow.finished_at.is_(None), BatchWindow.problem.is_not(None))
-    is_lost = BatchWindow.status.in_([WindowStatus.FAILED, WindowStatus.EXPIRED])
-    since = now - timedelta(days=1)
-    newest = (  # by ix_batch_windows_keeps_files
-        select(BatchWindow.id)
-        .where(BatchWindow.finished_at > since, BatchWindow.files_deleted_at.is_(None), is_lost)
-        .limit(MOST_FAILURES)
-    )
-    counts = (select(func.count()).where(*has_trouble), select(func.count()).select_from(newest.subquery()))
-    troubled, failed = session.execute(select(*(count.scalar_subquery() for count in counts))).one()
+    [(troubled, failed)] = _window_counts(session, since=now - timedelta(days=1))
     said = [f"{failed} failed or expired within a day"] * bool(failed)
     said += [f"{troubled} of the unfinished ones ran into a problem and are tried again"] * bool(troubled)
     if not said:

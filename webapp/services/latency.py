@@ -32,9 +32,7 @@ class HourLatency:
 
 def last_day(session: Session, now: datetime) -> dict[ExecutionMode, vitals.Spread]:
     """{mode: (p50, p95) in seconds} of the newest jobs that ended within a day."""
-    newest = vitals.newest_ended(now - timedelta(days=1)).limit(vitals.MOST_MEASURED)
-    found = vitals.job_spreads(session, newest.subquery())
-    return {mode: found[mode] for mode in ExecutionMode if mode in found}
+    return vitals.job_spreads(session, now - timedelta(days=1))
 
 
 def by_hour(session: Session, now: datetime) -> list[HourLatency]:

@@ -15,8 +15,16 @@ from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BatchWindow
 from webapp.services import cost_reports, costs, latency, vitals
 from webapp.services.batches import QueueView
+from webapp.services.prepared import prepared
 
 DAY = timedelta(days=1)
+
+
+_windows, _in_windows = (
+    select(figure).where(BatchWindow.finished_at.is_(None)).scalar_subquery()
+    for figure in (func.count(), func.coalesce(func.sum(BatchWindow.job_count), 0))
+)
+_now = prepared(select(*vitals.sync_counts(), _windows.label("windows"), _in_windows.label("in_windows")))
 
 
 @dataclass(frozen=True)
@@ -36,20 +44,14 @@ class Overview:
 
 def overview(session: Session, queues: Sequence[QueueView], now: datetime) -> Overview:
     """What goes on now, what ended within a day, what that took, and what 30 days cost."""
-    windows, in_windows = (
-        select(figure).where(BatchWindow.finished_at.is_(None)).scalar_subquery()
-        for figure in (func.count(), func.coalesce(func.sum(BatchWindow.job_count), 0))
-    )
-    created, running, windows_now, in_windows_now = session.execute(
-        select(*vitals.sync_counts(), windows, in_windows)
-    ).one()
+    [(created, running, windows, in_windows)] = _now(session)
     ended: Counter[JobStatus] = Counter()
     for (_, status), count in vitals.ended_since(session, now - DAY).items():
         ended[status] += count
     spent, saved, unknown = costs.totals(session, cost_reports.period("30d", now)[0])
     return Overview(
         created=created, running=running, queued=sum(view.state.queued for view in queues),
-        windows=windows_now, in_windows=int(in_windows_now), ended=dict.fromkeys(JobStatus, 0) | ended,
+        windows=windows, in_windows=int(in_windows), ended=dict.fromkeys(JobStatus, 0) | ended,
         is_at_least=ended.total() >= vitals.MOST_COUNTED, spent=spent, saved=saved, unknown_entries=unknown,
         latency=latency.last_day(session, now),
     )  # fmt: skip

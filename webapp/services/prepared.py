@@ -21,7 +21,10 @@ def prepared(statement: ClauseElement) -> Ask:
 
     They have PostgreSQL's own types: a state is its word, not yet a JobStatus. No `in_` of a list: use ANY.
     """
-    compiled: Any = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+    compiled: Any = statement.compile(
+        dialect=PGDialect_psycopg(),  # type: ignore[no-untyped-call]
+        compile_kwargs={"render_postcompile": True},
+    )
     sql, fixed = str(compiled), compiled.params
 
     def ask(on: Session | Connected, **values: Any) -> list[Any]:

@@ -16,11 +16,12 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    DateTime,
     Float,
     Numeric,
     ScalarSelect,
-    Select,
     Subquery,
+    bindparam,
     case,
     cast,
     extract,
@@ -50,6 +51,7 @@ from webapp.models import (
 from webapp.models.operation import BEAT_ROW, VITALS_ROW
 from webapp.services import batches, costs
 from webapp.services.clock import NOW, clock
+from webapp.services.prepared import prepared
 from webapp.services.registry import Profiles
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ LINE_EVERY = timedelta(minutes=1)
 COMMITTED_AFTER = timedelta(minutes=2)  # an end names the moment at which its use case began; its commit comes later
 RECENT = timedelta(minutes=15)
 MOST_COUNTED = 10_000
+SINCE: Any = bindparam("since", type_=DateTime(timezone=True))
 MOST_MEASURED = 5_000
 MOST_WAITING = 100
 MOST_SECONDS = 5  # of one query: a scrape must not be a burden
@@ -200,73 +203,47 @@ def cost_figures(session: Session) -> CostFigures:
     )
 
 
-def webhook_figures(session: Session) -> tuple[int, float]:
-    """(messages that wait, how long the one that is due longest is overdue in seconds) of those that may be sent."""
-    row = WebhookDelivery
-    waiting = (
-        select(row.due_at)
-        .join(Webhook, Webhook.id == row.webhook_id)
-        .join(User, User.id == Webhook.user_id)
-        .where(row.due_at.is_not(None), Webhook.disabled_at.is_(None), User.is_enabled)
-        .limit(MOST_COUNTED)
-        .subquery()
-    )
-    count, seconds = session.execute(select(func.count(), _seconds_since(func.min(waiting.c.due_at)))).one()
-    return count, max(seconds or 0.0, 0.0)
-
-
-def heartbeat_age(session: Session) -> float | None:
-    """Seconds since the last beat; None when there was none."""
-    return session.scalar(select(_seconds_since(Heartbeat.at)).where(Heartbeat.name == BEAT_ROW))
-
-
 def _seconds_since(moment: Any) -> ColumnElement[float]:
     return cast(extract("epoch", NOW.element - moment), Float)
 
 
+_heartbeat_age = prepared(select(_seconds_since(Heartbeat.at).label("seconds")).where(Heartbeat.name == BEAT_ROW))
+_due = (
+    select(WebhookDelivery.due_at)
+    .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
+    .join(User, User.id == Webhook.user_id)
+    .where(WebhookDelivery.due_at.is_not(None), Webhook.disabled_at.is_(None), User.is_enabled)
+    .limit(MOST_COUNTED)
+    .subquery()
+)
+_webhook_figures = prepared(
+    select(func.count().label("waiting"), _seconds_since(func.min(_due.c.due_at)).label("late"))
+)
+
+
+def webhook_figures(session: Session) -> tuple[int, float]:
+    """(messages that wait, how long the one that is due longest is overdue in seconds) of those that may be sent."""
+    [found] = _webhook_figures(session)
+    return found.waiting, max(found.late or 0.0, 0.0)
+
+
+def heartbeat_age(session: Session) -> float | None:
+    """Seconds since the last beat; None when there was none."""
+    found = _heartbeat_age(session)
+    return found[0].seconds if found else None
+
+
 def recent_figures(session: Session) -> RecentFigures:
     since = clock(session) - RECENT
-    measured = newest_ended(since).limit(MOST_MEASURED).subquery()
-    dispatched, ingested = _sync_spreads(session, measured)
+    dispatched, ingested = _sync_spreads(session, since)
     spreads = {ExecutionMode.SYNC: ingested, ExecutionMode.BATCH: _window_spread(session, since)}
     return RecentFigures(
         ended=ended_since(session, since),
-        took=job_spreads(session, measured),
+        took=job_spreads(session, since),
         dispatched=dispatched,
         ingested={mode: spread for mode, spread in spreads.items() if spread},
         provider_errors=provider_errors(session, since),
     )
-
-
-def newest_ended(
-    since: datetime,
-) -> Select[int, ExecutionMode, JobStatus, datetime, datetime | None, datetime | None, datetime | None]:
-    """The jobs that ended since then, newest first, by ix_jobs_keeps_request: retention has not come to them yet."""
-    return (
-        select(
-            Job.id, Job.execution_mode, Job.status, Job.created_at, Job.dispatched_at, Job.started_at, Job.finished_at
-        )
-        .where(Job.finished_at.is_not(None), Job.finished_at > since, Job.request_deleted_at.is_(None))
-        .order_by(Job.finished_at.desc())
-    )
-
-
-def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, JobStatus], int]:
-    """{(mode, status): jobs} of the newest MOST_COUNTED that ended since then."""
-    counted = newest_ended(since).limit(MOST_COUNTED).subquery().c
-    outcome = (counted.execution_mode, counted.status)
-    rows = session.execute(select(*outcome, func.count()).group_by(*outcome))
-    return {(mode, status): count for mode, status, count in rows}
-
-
-def job_spreads(session: Session, ended: Subquery) -> dict[ExecutionMode, Spread]:
-    """{mode: how long the completed ones took, from created until stored}; `ended` has columns of `newest_ended`."""
-    spreads = (
-        select(ended.c.execution_mode, quantiles(took(ended.c)))
-        .where(ended.c.status == JobStatus.COMPLETED)
-        .group_by(ended.c.execution_mode)
-    )
-    return {mode: tuple(spread) for mode, spread in session.execute(spreads)}
 
 
 def took(job: Any) -> ColumnElement[float]:
@@ -275,8 +252,53 @@ def took(job: Any) -> ColumnElement[float]:
     return cast(extract("epoch", job.finished_at - job.created_at), Float)
 
 
-def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spread | None]:
+def quantiles(seconds: Any) -> Any:
+    """The column of a Spread."""
+    return type_coerce(func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float)), ARRAY(Float))
+
+
+def _newest_ended(most: int) -> Subquery:
+    """The jobs that ended after `since`, the newest ones, by ix_jobs_keeps_request: retention has not come to them
+    yet."""
+    return (
+        select(
+            Job.id, Job.execution_mode, Job.status, Job.created_at, Job.dispatched_at, Job.started_at, Job.finished_at
+        )
+        .where(Job.finished_at.is_not(None), Job.finished_at > SINCE, Job.request_deleted_at.is_(None))
+        .order_by(Job.finished_at.desc())
+        .limit(most)
+        .subquery()
+    )
+
+
+_counted, _measured = _newest_ended(MOST_COUNTED).c, _newest_ended(MOST_MEASURED)
+_ended_since = prepared(
+    select(_counted.execution_mode, _counted.status, func.count().label("jobs"))
+    .group_by(_counted.execution_mode, _counted.status)
+)  # fmt: skip
+_job_spreads = prepared(
+    select(_measured.c.execution_mode, quantiles(took(_measured.c)).label("spread"))
+    .where(_measured.c.status == JobStatus.COMPLETED)
+    .group_by(_measured.c.execution_mode)
+)
+
+
+def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, JobStatus], int]:
+    """{(mode, status): jobs} of the newest MOST_COUNTED that ended since then."""
+    rows = _ended_since(session, since=since)
+    return {(ExecutionMode(row.execution_mode), JobStatus(row.status)): row.jobs for row in rows}
+
+
+def job_spreads(session: Session, since: datetime) -> dict[ExecutionMode, Spread]:
+    """{mode: how long the completed ones took, from created until stored} of the newest MOST_MEASURED that ended since
+    then; a mode in which none was completed is not there."""
+    found = {row.execution_mode: tuple(row.spread) for row in _job_spreads(session, since=since)}
+    return {mode: found[mode] for mode in ExecutionMode if mode in found}
+
+
+def _sync_spreads(session: Session, since: datetime) -> tuple[Spread | None, Spread | None]:
     """(dispatched, ingested)"""
+    ended = _measured
     waited = extract("epoch", ended.c.started_at - ended.c.dispatched_at)
     rest = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
     stored = case((JobResult.provider_ms.is_not(None), rest))  # GREATEST passes over NULL: without an answer it says 0
@@ -284,7 +306,8 @@ def _sync_spreads(session: Session, ended: Subquery) -> tuple[Spread | None, Spr
         select(quantiles(waited), quantiles(stored))
         .select_from(ended)
         .join(JobResult, JobResult.job_id == ended.c.id, isouter=True)
-        .where(ended.c.execution_mode == ExecutionMode.SYNC)
+        .where(ended.c.execution_mode == ExecutionMode.SYNC),
+        {"since": since},
     ).one()
     dispatched, ingested = (tuple(spread) if spread else None for spread in found)
     return dispatched, ingested
@@ -300,9 +323,20 @@ def _window_spread(session: Session, since: datetime) -> Spread | None:
     return tuple(spread) if spread else None
 
 
-def quantiles(seconds: Any) -> Any:
-    """The column of a Spread."""
-    return type_coerce(func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float)), ARRAY(Float))
+_answers = (  # the conditions are written out, in words that the partial indexes know
+    select(JobAnswer.status_code.label("status"))
+    .where(JobAnswer.received_at > SINCE, text("job_answers.status_code NOT BETWEEN 200 AND 299"))
+    .order_by(JobAnswer.received_at.desc())
+)
+_refused = (
+    select(WindowEvent.detail["status"].as_integer())
+    .where(WindowEvent.at > SINCE, text("window_events.event = 'create_refused'"))
+    .order_by(WindowEvent.at.desc())
+)
+_errors = _answers.limit(MOST_COUNTED).union_all(_refused.limit(MOST_COUNTED)).subquery().c
+_provider_errors = prepared(
+    select(_errors.status, func.count().label("errors")).where(_errors.status.is_not(None)).group_by(_errors.status)
+)
 
 
 def provider_errors(session: Session, since: datetime) -> dict[str, int]:
@@ -310,21 +344,9 @@ def provider_errors(session: Session, since: datetime) -> dict[str, int]:
 
     The other steps of a window keep no status: what they run into shows in WindowFigures.troubled.
     """
-    answers = (  # the conditions are written out, in words that the partial indexes know
-        select(JobAnswer.status_code.label("status"))
-        .where(JobAnswer.received_at > since, text("job_answers.status_code NOT BETWEEN 200 AND 299"))
-        .order_by(JobAnswer.received_at.desc())
-    )
-    refused = (
-        select(WindowEvent.detail["status"].as_integer())
-        .where(WindowEvent.at > since, text("window_events.event = 'create_refused'"))
-        .order_by(WindowEvent.at.desc())
-    )
-    newest = answers.limit(MOST_COUNTED).union_all(refused.limit(MOST_COUNTED)).subquery().c
-    counts = select(newest.status, func.count()).where(newest.status.is_not(None)).group_by(newest.status)
     found = dict.fromkeys(("no_answer", "rate_limited", "denied", "refused", "server"), 0)
-    for status, count in session.execute(counts):
-        found[_error_class(status)] += count
+    for row in _provider_errors(session, since=since):
+        found[_error_class(row.status)] += row.errors
     return found
 
 

@@ -55,7 +55,7 @@ def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
     now = clock(session)
     before = request.args.get("before", type=int)
-    found, older = jobs.list_jobs(session, user_id=None, before=before, size=JOBS_SHOWN)
+    found, older = jobs.list_jobs(session, before=before, size=JOBS_SHOWN)
     queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
     going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
     return reply(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TextIO
+from urllib.parse import urlencode
 
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
@@ -31,9 +33,16 @@ def index() -> ResponseReturnValue:
     scope, before = _scope(now), request.args.get("before", type=int)
     report = cost_reports.report(session, scope)
     unknown = cost_entries.list_unknown(session, scope, before=before) if report.total.unknown else []
+    query = _query(scope)
+    rest = lru_cache(lambda names: urlencode({name: value for name, value in query.items() if name not in names}))
+
+    def narrowed(dimension: str, line: Line) -> str:
+        own = _narrowed(dimension, line, scope)
+        return "&".join(filter(None, (rest(tuple(own)), urlencode(own))))
+
     return render_template(
-        "admin/costs.html", scope=scope, query=_query(scope), report=report,
-        narrowed=lambda dimension, line: _query(scope) | _narrowed(dimension, line, scope),
+        "admin/costs.html", scope=scope, query=query, report=report,
+        narrowed=narrowed,
         choices=cost_reports.choices(session, scope),
         periods={label: cost_reports.period(name, now) for name, label in cost_reports.PERIODS.items()},
         unknown=unknown, why_unknown=cost_entries.why_unknown, before=before,

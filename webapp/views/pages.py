@@ -24,7 +24,7 @@ _TAGS = {
 def register(app: Flask) -> None:
     app.jinja_env.filters.update(
         local_time=local_time, usd=usd, price=price, duration=duration, milliseconds=milliseconds,
-        bytes=human_bytes,
+        bytes=human_bytes, number=number,
     )  # fmt: skip
     app.jinja_env.globals.update(registration_is_open=registration_is_open)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -42,6 +42,11 @@ def safe_markdown(text: str) -> Markup:
 def local_time(moment: datetime | None, form: str = "%d %b %Y %H:%M:%S") -> str:
     """A stored time in TIME_ZONE; a dash for none."""
     return moment.astimezone(parts().settings.zone).strftime(form) if moment else "–"
+
+
+def number(count: int) -> str:
+    """12,345"""
+    return f"{count:,}"
 
 
 def usd(amount: Decimal | None, digits: int = 6) -> str:
