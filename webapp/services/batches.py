@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -31,12 +31,15 @@ from webapp.domain.states import BatchStrategy, JobStatus
 from webapp.models import BatchWindow, Job, JobRequest, Queue
 from webapp.services import lifecycle
 from webapp.services.clock import clock
+from webapp.services.prepared import Ask, prepared
 from webapp.services.registry import Profiles
 
 QUEUE_LOCK = 7_302  # advisory lock class; the second key is the queue's id
 MODEL_LOCK = 7_303  # … the hash of the model
-LOCK_QUEUE = text(  # the two keys are of 32 bits
-    f"SELECT pg_advisory_xact_lock({QUEUE_LOCK}, CAST(CAST(:queue_id AS bigint) % 2147483647 AS integer))"
+_lock = prepared(
+    text(  # the two keys are of 32 bits
+        f"SELECT pg_advisory_xact_lock({QUEUE_LOCK}, CAST(CAST(:queue_id AS bigint) % 2147483647 AS integer))"
+    )
 )
 BLOCKED = {
     "held": "This queue is held: it opens no window until it is resumed.",
@@ -88,15 +91,15 @@ def has_ready_queue(session: Session, settings: Settings, profiles: Profiles) ->
 
 
 def queue_state(
-    session: Session, settings: Settings, profiles: Profiles, queue: Queue, now: datetime
+    session: Session, settings: Settings, profiles: Profiles, queue: Queue, now: datetime, *, most: int | None = None
 ) -> QueueState:  # fmt: skip
-    """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter."""
+    """What is known of this queue; `queued` is counted no further than a full window: a million more do not matter.
+    `most` may lower the size of a full window."""
     size, wait = _limits(session, settings, profiles, queue)
+    size = min(size, most or size)
     enqueued = _enqueued_tokens(session, settings, queue.model).get(queue.model, 0)
-    row = session.execute(
-        _waiting_in_one(), {"queue_id": queue.id, **_bounds(settings, now, at_most=size)}
-    ).one_or_none()  # fmt: skip
-    return _state(settings, queue, size, wait, Waiting(*row[1:]) if row else Waiting(), enqueued)
+    [row] = _waiting_in_one()(session, queue_id=queue.id, **_bounds(settings, now, at_most=size)) or [Waiting()]
+    return _state(settings, queue, size, wait, row, enqueued)
 
 
 def open_window(
@@ -115,8 +118,7 @@ def open_window(
     if settings.max_enqueued_tokens:  # so do the openers of one model, which share its allowance
         session.execute(select(func.pg_advisory_xact_lock(MODEL_LOCK, func.hashtext(queue.model))))
     now = clock(session)
-    state = queue_state(session, settings, profiles, queue, now)
-    state = replace(state, size=min(state.size, max_batch_size or state.size))
+    state = queue_state(session, settings, profiles, queue, now, most=max_batch_size)
     judged = readiness(state, now, flush=flush)
     if job_ids is not None and judged.reason not in BLOCKED:
         chosen = len(set(job_ids))
@@ -143,7 +145,7 @@ def lock_queue(session: Session, queue_id: int) -> Queue:
 
     With SKIP LOCKED alone two openers can each lock a part of the jobs and both give up.
     """
-    session.execute(LOCK_QUEUE, {"queue_id": queue_id})
+    _lock(session, queue_id=queue_id)
     queue = session.get(Queue, queue_id, populate_existing=True)
     if queue is None:
         raise NotFound(f"There is no queue {queue_id}.")
@@ -214,8 +216,10 @@ def _bounds(settings: Settings, now: datetime, at_most: int | None) -> dict[str,
 
 
 @cache  # made once: an opener asks this under the queue's lock, and all others wait for it
-def _waiting_in_one() -> Select[Any]:
-    return _waiting().where(Queue.id == bindparam("queue_id"))
+def _waiting_in_one() -> Ask:
+    """Of one queue the columns of `Waiting`."""
+    columns = [_waiting().selected_columns[field.name] for field in fields(Waiting)]
+    return prepared(_waiting().where(Queue.id == bindparam("queue_id")).with_only_columns(*columns))
 
 
 @cache
@@ -255,8 +259,8 @@ def _waiting() -> Select[Any]:
     first = case((by_deadline, urgent.c.most_input_tokens), else_=oldest.c.most_input_tokens)
     return (
         select(
-            Queue, counted.c.queued, oldest.c.queued_at, func.coalesce(oldest.c.has_ridden, False).label("has_ridden"),
-            func.coalesce(first, 0).label("tokens"),
+            Queue, counted.c.queued, oldest.c.queued_at.label("oldest_queued_at"),
+            func.coalesce(oldest.c.has_ridden, False).label("has_ridden"), func.coalesce(first, 0).label("tokens"),
         )
         .select_from(Queue)
         .join(counted, true())

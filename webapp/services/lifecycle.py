@@ -197,31 +197,35 @@ def open_window(
     window: (id, attempt, need_by, tokens). Returns (window_id, locked, jobs, first_need_by); without a job there is no
     window.
     """
-    return session.execute(
-        text(f"""
-            WITH {selection}, opened AS (
-                INSERT INTO batch_windows
-                    (queue_id, status, job_count, enqueued_tokens, opened_because, opened_at, due_at)
-                SELECT :queue_id, 'open', count(*), sum(tokens), :because, :now, :now FROM chosen HAVING count(*) > 0
-                RETURNING id, job_count
-            ), told AS (
-                INSERT INTO window_events (window_id, at, event, actor, detail)
-                SELECT id, :now, 'opened', :actor,
-                       jsonb_build_object('because', CAST(:because AS text), 'jobs', job_count)
-                FROM opened
-            ), placed AS (
-                INSERT INTO batch_items (custom_id, window_id, job_id, attempt)
-                SELECT 'w' || opened.id || '-j' || chosen.id || '-a' || attempt, opened.id, chosen.id, attempt
-                FROM chosen, opened
-            ), claimed AS (
-                UPDATE jobs SET status = 'claimed', claimed_at = :now FROM chosen WHERE jobs.id = chosen.id
-            )
-            SELECT (SELECT id FROM opened) AS window_id, (SELECT count(*) FROM locked) AS locked, count(*) AS jobs,
-                   min(need_by) AS first_need_by
-            FROM chosen
-        """),  # noqa: S608  (the caller's own words)
-        {**values, "queue_id": queue_id, "because": because, "now": now, "actor": actor},
-    ).one()
+    [opened] = _opening(selection)(session, **values, queue_id=queue_id, because=because, now=now, actor=actor)
+    return opened
+
+
+@lru_cache
+def _opening(selection: str) -> Ask:
+    statement = f"""
+        WITH {selection}, opened AS (
+            INSERT INTO batch_windows
+                (queue_id, status, job_count, enqueued_tokens, opened_because, opened_at, due_at)
+            SELECT :queue_id, 'open', count(*), sum(tokens), :because, :now, :now FROM chosen HAVING count(*) > 0
+            RETURNING id, job_count
+        ), told AS (
+            INSERT INTO window_events (window_id, at, event, actor, detail)
+            SELECT id, :now, 'opened', :actor,
+                   jsonb_build_object('because', CAST(:because AS text), 'jobs', job_count)
+            FROM opened
+        ), placed AS (
+            INSERT INTO batch_items (custom_id, window_id, job_id, attempt)
+            SELECT 'w' || opened.id || '-j' || chosen.id || '-a' || attempt, opened.id, chosen.id, attempt
+            FROM chosen, opened
+        ), claimed AS (
+            UPDATE jobs SET status = 'claimed', claimed_at = :now FROM chosen WHERE jobs.id = chosen.id
+        )
+        SELECT (SELECT id FROM opened) AS window_id, (SELECT count(*) FROM locked) AS locked, count(*) AS jobs,
+               min(need_by) AS first_need_by
+        FROM chosen
+    """  # noqa: S608  (the caller's own words)
+    return prepared(text(statement))
 
 
 def submit_window_jobs(session: Session, window_id: int, *, now: datetime) -> None:
