@@ -26,7 +26,7 @@ FLAT = 1.5  # times as long: less is chance on a busy machine
 WHY = {
     "page: history": "it counts a user's newest jobs, up to 10,000: with 10,000 on the books a user has a hundred",
     "page: a page of the history far back": "the same",
-    "page: admin": "it reads the jobs that ended within a day, up to 20,000",
+    "page: admin": "it reads the jobs that ended within a day, up to 10,000",
 }
 
 
