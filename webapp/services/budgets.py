@@ -7,7 +7,7 @@ not ended. So a reservation is settled, or released, by the very commit that end
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,7 +29,6 @@ from webapp.services.registry import Profiles
 MOST_AMOUNT = Decimal(10_000_000)
 # Commas only between groups of three: whoever writes 2,50 for two and a half shall not get 250.
 AMOUNT = re.compile(r"\$? ?([0-9]{1,8}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(\.[0-9]{1,12})?", re.ASCII)
-LOCK = "SELECT id FROM budgets WHERE user_id = ANY(%s) OR profile_id = ANY(%s) ORDER BY id FOR UPDATE"
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,17 @@ class Wanted:
         return self.user_id == budget.user_id or self.profile_id == budget.profile_id
 
 
+def lock_query(user_ids: Iterable[int], profile_ids: Iterable[str]) -> tuple[str, list[Any]]:
+    """(SQL, values) of what locks the budgets that jobs of these fall under, and returns their ids."""
+    query = "SELECT id FROM budgets WHERE user_id = ANY(%s) OR profile_id = ANY(%s) ORDER BY id FOR UPDATE"
+    return query, [list(user_ids), list(profile_ids)]
+
+
 def lock(session: Session, wanted: Sequence[Wanted]) -> list[int]:
     """The budgets that these fall under, locked until the caller's commit: no two submits see the same room."""
-    users, profiles = {one.user_id for one in wanted}, {one.profile_id for one in wanted}
+    query = lock_query({one.user_id for one in wanted}, {one.profile_id for one in wanted})
     with cursor_of(session) as cursor:
-        return [budget_id for (budget_id,) in cursor.execute(LOCK, [list(users), list(profiles)])]
+        return [budget_id for (budget_id,) in cursor.execute(*query)]
 
 
 def reserve(session: Session, wanted: Sequence[Wanted], locked: Sequence[int], now: datetime) -> None:

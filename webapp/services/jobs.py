@@ -274,7 +274,7 @@ def _store(
     ]  # fmt: skip
     locked, actor = None, f"user:{constant['user_id']}"
     if len(rows) == 1:  # somebody waits: the budgets are locked by the same statement
-        lock = (budgets.LOCK, [[constant["user_id"]], [constant["profile_id"]]])
+        lock = budgets.lock_query([constant["user_id"]], [constant["profile_id"]])
         job_id, locked = lifecycle.insert_job(session, rows[0], requests[0], now=now, actor=actor, beside=lock)
         job_ids = [job_id]
     else:
