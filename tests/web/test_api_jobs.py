@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from tests.factories import make_job, make_jobs, make_user, response
 from tests.fakes import FakeN8n
+from tests.statements import heard
 from webapp.domain.answers import read_answer
 from webapp.extensions import db
-from webapp.models import Job, User
+from webapp.models import Budget, Job, JobEvent, JobRequest, User
 from webapp.parts import Parts
 from webapp.services import accounts, awaiting, dispatch, ingest, jobs, lifecycle
 from webapp.services.clock import clock
@@ -44,6 +46,38 @@ def fail(session: Session, job_id: int) -> None:
         values={"failure_code": "broken", "failure_message": "It broke."},
     )  # fmt: skip
     session.commit()
+
+
+def test_a_job_that_no_budget_limits_is_stored_by_one_statement(
+    api: FlaskClient, session: Session, alice: User
+) -> None:
+    batch = {"profile": TEXT["profile"], "inputs": {**TEXT["inputs"], "executionMode": "batch"}}
+    for _ in range(2):  # the first stores its version and its queue beside it
+        api.post("/api/v1/jobs", json=batch)
+    with heard() as said:
+        answer = api.post("/api/v1/jobs", json=batch)
+    assert [statement for statement, _ in said if not statement.startswith("SELECT")] == [said[-1].sql]
+    job = session.get_one(Job, answer.json["id"])
+    assert (job.status, job.user_id, job.created_at == job.queued_at) == ("queued", alice.id, True)
+    assert {key: answer.json[key] for key in ("status", "attempt")} == {"status": "queued", "attempt": 1}
+    [event] = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id))
+    assert (event.at, event.to_status, event.actor) == (job.created_at, "queued", f"user:{alice.id}")
+    assert session.get_one(JobRequest, job.id).ceiling
+
+
+@pytest.mark.parametrize("whose", ["user", "profile"])
+def test_a_budget_is_asked_for_each_job(api: FlaskClient, session: Session, alice: User, whose: str) -> None:
+    api.post("/api/v1/jobs", json=TEXT)
+    ceiling = session.scalars(select(JobRequest.ceiling)).one() or 0
+    owner = {"user_id": alice.id} if whose == "user" else {"profile_id": TEXT["profile"]}
+    session.add(Budget(**owner, monthly_amount=ceiling * Decimal("2.5")))
+    session.commit()
+    answers = [api.post("/api/v1/jobs", json=TEXT) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 409, 409]
+    assert [answer.json.get("code") for answer in answers] == [None, "over_budget", "over_budget"]
+    stored = session.scalars(select(Job.id).order_by(Job.id)).all()
+    assert len(stored) == 2
+    assert stored[-1] == answers[0].json["id"]
 
 
 def test_a_list_is_paged_newest_first_and_filtered(

@@ -19,6 +19,7 @@ from webapp.domain.errors import InvalidInput
 from webapp.domain.scopes import Scope
 from webapp.models import ApiToken, Person, User
 from webapp.services.clock import NOW, clock
+from webapp.services.driver import alone
 from webapp.services.prepared import prepared
 
 MIN_PASSWORD_LENGTH = 10
@@ -194,7 +195,8 @@ def find_bearer(session: Session, token: str) -> Bearer | None:
 
     Notes its use, to the minute, and commits that.
     """
-    found = next(iter(_bearer(session, digest=_digest(token))), None)
+    with alone(session):
+        found = next(iter(_bearer(session, digest=_digest(token))), None)
     if found is None or (found.expires_at is not None and found.expires_at <= found.now):
         return None
     now = found.now

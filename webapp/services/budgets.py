@@ -7,7 +7,7 @@ not ended. So a reservation is settled, or released, by the very commit that end
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -71,25 +71,17 @@ class Wanted:
         return self.user_id == budget.user_id or self.profile_id == budget.profile_id
 
 
-def lock_query(user_ids: Iterable[int], profile_ids: Iterable[str]) -> tuple[str, list[Any]]:
-    """(SQL, values) of what locks the budgets that jobs of these fall under, and returns their ids."""
-    query = "SELECT id FROM budgets WHERE user_id = ANY(%s) OR profile_id = ANY(%s) ORDER BY id FOR UPDATE"
-    return query, [list(user_ids), list(profile_ids)]
+# A condition for the statement that stores a job: a budget has to be asked whether it fits.
+LIMITS_JOB = "EXISTS (SELECT FROM budgets WHERE user_id = %(user_id)s OR profile_id = %(profile_id)s)"
 
 
-def lock(session: Session, wanted: Sequence[Wanted]) -> list[int]:
-    """The budgets that these fall under, locked until the caller's commit: no two submits see the same room."""
-    query = lock_query({one.user_id for one in wanted}, {one.profile_id for one in wanted})
-    with cursor_of(session) as cursor:
-        return [budget_id for (budget_id,) in cursor.execute(*query)]
-
-
-def reserve(session: Session, wanted: Sequence[Wanted], locked: Sequence[int], now: datetime) -> None:
+def reserve(session: Session, wanted: Sequence[Wanted], now: datetime) -> None:
     """Make sure that the new jobs, stored in this transaction, fit into every budget that they fall under.
 
-    `locked` are those budgets, as `lock` returned them. Does not commit.
+    Locks those budgets until the caller's commit: no two submits see the same room. Does not commit.
     Raises OverBudget, with `left` and `ceiling` (USD), or when a ceiling is unknown.
     """
+    locked = _lock(session, wanted)
     if not locked:
         return
     for state in _states(session, locked, now):
@@ -113,6 +105,13 @@ def reserve(session: Session, wanted: Sequence[Wanted], locked: Sequence[int], n
                 f"${state.reserved - total:,.6f} is reserved for jobs that have not ended{doubt}.",
                 left=format(left, "f"), ceiling=format(total, "f"),
             )  # fmt: skip
+
+
+def _lock(session: Session, wanted: Sequence[Wanted]) -> list[int]:
+    query = "SELECT id FROM budgets WHERE user_id = ANY(%s) OR profile_id = ANY(%s) ORDER BY id FOR UPDATE"
+    with cursor_of(session) as cursor:
+        found = cursor.execute(query, [[one.user_id for one in wanted], [one.profile_id for one in wanted]])
+        return [budget_id for (budget_id,) in found]
 
 
 def budgets_of(session: Session, *, user_id: int, profile_id: str | None = None) -> list[BudgetState]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, Cursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import RowFactory, tuple_row
 from sqlalchemy import Connection as Connected
 from sqlalchemy.exc import DBAPIError
@@ -22,14 +23,36 @@ def cursor_of(on: Session | Connected, row_factory: RowFactory[Any] = tuple_row)
     Raises SQLAlchemy's errors, as if the statement had gone through it: who catches those has these, too.
     """
     connected = on.connection() if isinstance(on, Session) else on
-    driver: Connection[Any] = connected.connection.driver_connection  # type: ignore[assignment]
-    cursor = driver.cursor(row_factory=row_factory)
+    cursor = _driver(connected).cursor(row_factory=row_factory)
     try:
         yield cursor
     except psycopg.Error as error:
         raise _told(error, connected) from error
     finally:
         cursor.close()
+
+
+@contextmanager
+def alone(session: Session) -> Iterator[bool]:
+    """Each statement in here is a transaction by itself: no BEGIN before it, and nothing to commit after it. For one
+    that reads, or that writes all there is to write.
+
+    False when a transaction is under way, of which it is then a part.
+    """
+    driver = _driver(session.connection())
+    if driver.info.transaction_status is not TransactionStatus.IDLE:
+        yield False
+        return
+    driver.autocommit = True
+    try:
+        yield True
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
+
+
+def _driver(connected: Connected) -> Connection[Any]:
+    return connected.connection.driver_connection  # type: ignore[return-value]
 
 
 def _told(error: psycopg.Error, connected: Connected) -> BaseException:

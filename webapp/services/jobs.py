@@ -24,6 +24,7 @@ from webapp.models import Document, Job, JobDocument, JobRequest, Person, Queue,
 from webapp.services import budgets, lifecycle
 from webapp.services.bulk import copy_rows, read_ahead
 from webapp.services.clock import clock
+from webapp.services.driver import alone
 from webapp.services.estimates import Quote, quoted_chunks, recent_calibration
 from webapp.services.registry import Profiles, stored_version
 from webapp.services.runs import Run
@@ -41,40 +42,46 @@ def create_jobs(
     """Store runs of a profile, all or none; returns the jobs' ids. Commits, and before that gives `then` the ids,
     for rows that must not be there without these jobs. Rolls back and raises what `store_jobs` raises.
     """
-    with _all_or_none(session):
+    with _undone_when_refused(session):
         job_ids = store_jobs(
             session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of
         )
         if then:
             then(job_ids)
+    session.commit()
     return job_ids
 
 
 def create_job(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
-    user: Person, profile_id: str, values: Mapping[str, Any], then: Callable[[int], None], now: datetime | None = None,
+    user: Person, profile_id: str, values: Mapping[str, Any], then: Callable[[int], None] | None = None,
+    now: datetime | None = None,
 ) -> Any:  # fmt: skip
     """Like `create_jobs`, for one run; returns the columns of a Job as they were stored: to read it again would take
     as long as to store it. `now` is the moment of this use case, if the caller knows it.
     """
     now = now or clock(session)
-    with _all_or_none(session):
-        [([job_id], [row])] = _stored_chunks(
-            session, settings, profiles, prices, user=user, profile_id=profile_id, runs=[values], now=now
-        )
-        then(job_id)
+    with _undone_when_refused(session):
+        [chunk] = _chunks(session, settings, profiles, prices, user=user, profile_id=profile_id, runs=[values], now=now)
+        job_id = None if then or chunk.documents else _store_whole(session, chunk, now=now)
+        if job_id is None:
+            [job_id] = _store(session, chunk, now=now)
+            budgets.reserve(session, [budgets.Wanted(user.id, profile_id, chunk.ceilings)], now)
+            if then:
+                then(job_id)
+            session.commit()
+    [row] = chunk.rows
     first = lifecycle.first_state(row["execution_mode"], now)
     return SimpleNamespace(id=job_id, attempt=1, finished_at=None, failure_message=None, **row, **first)
 
 
 @contextmanager
-def _all_or_none(session: Session) -> Iterator[None]:
+def _undone_when_refused(session: Session) -> Iterator[None]:
     try:
         yield
     except SluiceError:
         session.rollback()  # a caller that catches the refusal and commits must not store half of it
         raise
-    session.commit()
 
 
 def store_jobs(
@@ -88,19 +95,33 @@ def store_jobs(
     of them is in memory at a time. Does not commit; after an error the caller has to roll back.
     Raises UnknownProfile, PlannedProfile, OverBudget, or InvalidRows with a message per run and field.
     """
-    stored = _stored_chunks(
+    now, job_ids, ceilings = clock(session), list[int](), list[Decimal | None]()
+    for chunk in _chunks(
         session, settings, profiles, prices, user=user, profile_id=profile_id, runs=runs, retry_of=retry_of,
-        submission_id=submission_id, now=clock(session),
-    )  # fmt: skip
-    return [job_id for job_ids, _ in stored for job_id in job_ids]
+        submission_id=submission_id, now=now,
+    ):  # fmt: skip
+        job_ids += _store(session, chunk, now=now)
+        ceilings += chunk.ceilings
+    budgets.reserve(session, [budgets.Wanted(user.id, profile_id, ceilings)], now)
+    return job_ids
 
 
-def _stored_chunks(
+@dataclass(frozen=True)
+class _Chunk:
+    """Runs of one user, ready to be stored: for each what `lifecycle.insert_jobs` takes, and its ceiling."""
+
+    rows: list[dict[str, Any]]
+    requests: list[tuple[Any, ...]]
+    documents: list[tuple[int, int]]  # (place of the run, id of a document)
+    ceilings: list[Decimal | None]
+
+
+def _chunks(
     session: Session, settings: Settings, profiles: Profiles, prices: PriceList, *,
     user: Person, profile_id: str, runs: Iterable[Mapping[str, Any] | InvalidInput], now: datetime,
     retry_of: int | None = None, submission_id: int | None = None,
-) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:  # fmt: skip
-    """Store runs, some at a time: their ids and rows. Before it ends, it looks whether all fit into the budgets."""
+) -> Iterator[_Chunk]:  # fmt: skip
+    """Check, render and quote runs, some at a time. Raises what `store_jobs` raises, but for OverBudget."""
     profile = profiles.runnable(profile_id)
     calibration = recent_calibration(session, profiles, profile.id)
     constant = {
@@ -108,17 +129,33 @@ def _stored_chunks(
         "retry_of": retry_of, "submission_id": submission_id,
     }  # fmt: skip
     queue_of = lru_cache(partial(_queue_id, session, profiles, profile.id))
-    ceilings: list[Decimal | None] = []
-    chunks = quoted_chunks(session, settings, prices, profile, runs, user, calibration, now)
+    quoted = quoted_chunks(session, settings, prices, profile, runs, user, calibration, now)
     if submission_id and not profile.document_fields:  # documents are looked up: the session serves one thread
-        chunks = read_ahead(chunks)
-    locked = None
-    for chunk in chunks:
-        job_ids, rows, locked = _store(session, chunk, constant, queue_of, now)
-        yield job_ids, rows
-        ceilings += [quoted.own.ceiling for _, quoted in chunk]
-    wanted = [budgets.Wanted(user.id, profile.id, ceilings)]
-    budgets.reserve(session, wanted, budgets.lock(session, wanted) if locked is None else locked, now)
+        quoted = read_ahead(quoted)
+    for chunk in quoted:
+        yield _Chunk(
+            [constant | _row(run, queue_of) for run, _ in chunk],
+            [_request(run, quote) for run, quote in chunk],
+            [(place, one.id) for place, (run, _) in enumerate(chunk) for one in run.documents],
+            [quote.own.ceiling for _, quote in chunk],
+        )
+
+
+def _row(run: Run, queue_of: Callable[[str, str, BatchStrategy], int]) -> dict[str, Any]:
+    is_batch = run.mode is ExecutionMode.BATCH
+    return {
+        "execution_mode": run.mode, "inputs": run.inputs, "batch_strategy": run.strategy if is_batch else None,
+        "need_by": run.need_by, "queue_id": queue_of(run.endpoint, run.model, run.strategy) if is_batch else None,
+    }  # fmt: skip
+
+
+def _request(run: Run, quote: Quote) -> tuple[Any, ...]:
+    """The values of `lifecycle.NEW_REQUEST`."""
+    return (
+        run.endpoint, run.model, run.body, run.size.body_bytes, run.size.file_pages, run.size.most_input_tokens,
+        run.size.max_output_tokens, quote.estimate.input_tokens, quote.estimate.output_tokens, quote.own.likely,
+        quote.own.ceiling,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,7 +183,7 @@ def retry_jobs(session: Session, job_ids: Sequence[int], *, actor: str) -> Repea
         new_ids = lifecycle.insert_repeats(session, repeated, now=now, actor=actor)
         for table in (JobRequest, JobDocument):
             _copy_rows(session, table, new_ids)
-        budgets.reserve(session, wanted, budgets.lock(session, wanted), now)
+        budgets.reserve(session, wanted, now)
     return Repeated(new_ids, left_out)
 
 
@@ -251,38 +288,35 @@ def list_jobs(session: Session, *, before: int | None = None, size: int = PAGE_S
     return found[:size], found[size - 1].id if len(found) > size else None
 
 
-def _store(
-    session: Session, chunk: Sequence[tuple[Run, Quote]], constant: Mapping[str, Any],
-    queue_of: Callable[[str, str, BatchStrategy], int], now: datetime,
-) -> tuple[list[int], list[dict[str, Any]], list[int] | None]:  # fmt: skip
-    """Store what belongs to these runs: jobs, events, requests, documents. Returns the jobs' ids and rows, and the
-    budgets, if they are locked by now.
-    """
-    rows: list[dict[str, Any]] = []
-    for run, _ in chunk:
-        is_batch = run.mode is ExecutionMode.BATCH
-        rows.append({
-            **constant, "execution_mode": run.mode, "inputs": run.inputs,
-            "batch_strategy": run.strategy if is_batch else None, "need_by": run.need_by,
-            "queue_id": queue_of(run.endpoint, run.model, run.strategy) if is_batch else None,
-        })  # fmt: skip
-    requests = [
-        (run.endpoint, run.model, run.body, run.size.body_bytes, run.size.file_pages, run.size.most_input_tokens,
-         run.size.max_output_tokens, quoted.estimate.input_tokens, quoted.estimate.output_tokens, quoted.own.likely,
-         quoted.own.ceiling)
-        for run, quoted in chunk
-    ]  # fmt: skip
-    locked, actor = None, f"user:{constant['user_id']}"
-    if len(rows) == 1:  # somebody waits: the budgets are locked by the same statement
-        lock = budgets.lock_query([constant["user_id"]], [constant["profile_id"]])
-        job_id, locked = lifecycle.insert_job(session, rows[0], requests[0], now=now, actor=actor, beside=lock)
+def _store(session: Session, chunk: _Chunk, *, now: datetime) -> list[int]:
+    """Store what belongs to these runs: jobs, events, requests, documents. Returns the jobs' ids."""
+    actor = f"user:{chunk.rows[0]['user_id']}"
+    if len(chunk.rows) == 1:  # somebody waits
+        job_id = lifecycle.insert_job(session, chunk.rows[0], chunk.requests[0], now=now, actor=actor)
+        assert job_id
         job_ids = [job_id]
     else:
-        job_ids = lifecycle.insert_jobs(session, rows, requests, now=now, actor=actor)
-    links = [(job_id, one.id) for job_id, (run, _) in zip(job_ids, chunk, strict=True) for one in run.documents]
-    if links:
-        copy_rows(session, JobDocument, ("job_id", "document_id"), links)
-    return job_ids, rows, locked
+        job_ids = lifecycle.insert_jobs(session, chunk.rows, chunk.requests, now=now, actor=actor)
+    if chunk.documents:
+        copy_rows(
+            session, JobDocument, ("job_id", "document_id"), [(job_ids[place], id_) for place, id_ in chunk.documents]
+        )
+    return job_ids
+
+
+def _store_whole(session: Session, chunk: _Chunk, *, now: datetime) -> int | None:
+    """Store a job that nothing else is stored with and no budget limits, in one statement that is the transaction.
+
+    Returns its id; None when there is a budget, and nothing was stored.
+    """
+    [row], [request] = chunk.rows, chunk.requests
+    with alone(session) as is_alone:
+        job_id = lifecycle.insert_job(
+            session, row, request, now=now, actor=f"user:{row['user_id']}", unless=budgets.LIMITS_JOB
+        )
+    if not is_alone:  # what a first job of its kind stored: its version, its queue
+        session.commit()
+    return job_id
 
 
 def _queue_id(

@@ -45,17 +45,8 @@ _SUBMITTED = "submitted by the user"
 _NEW_EVENT = ("at", "to_status", "actor", "reason", "attempt")
 
 
-def _insert(table: str, columns: Sequence[str], *, job_id: str = "") -> str:
-    names, places = (*(["job_id"] if job_id else []), *columns), [*([job_id] if job_id else []), *["%s"] * len(columns)]
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(places)})"  # noqa: S608  (our own names)
-
-
-_INSERT_ONE = f"""
-    job AS ({_insert("jobs", _STORED_JOB)} RETURNING id),
-         told AS ({_insert("job_events", _NEW_EVENT, job_id="(SELECT id FROM job)")}),
-         asked AS ({_insert("job_requests", NEW_REQUEST, job_id="(SELECT id FROM job)")})
-    SELECT id, ARRAY(SELECT id FROM beside) FROM job
-"""  # noqa: S608
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(f"%({name})s" for name in columns)
 
 
 _jobs: Any = Job.__table__
@@ -92,20 +83,34 @@ def insert_jobs(
 
 def insert_job(
     session: Session, row: Mapping[str, Any], request: Sequence[Any], *,
-    now: datetime, actor: str, beside: tuple[str, Sequence[Any]],
-) -> tuple[int, list[int]]:  # fmt: skip
-    """`insert_jobs` for the one job that somebody waits for, in one statement, that also asks what is `beside` it: a
-    query of ids (SQL, values). Returns the job's id, and those.
+    now: datetime, actor: str, unless: str = "false",
+) -> int | None:  # fmt: skip
+    """`insert_jobs` for the one job that somebody waits for, in one statement. Returns its id; None when it stored
+    nothing, because of a condition that holds: SQL, in which the row's columns have their names, as `%(user_id)s`.
     """
-    query, values = beside
-    status, *_ = stored = (*_state_of(first_state(row["execution_mode"], now)), *_columns_of(row))
+    first = first_state(row["execution_mode"], now)
+    values = {**row, **first, **dict(zip(NEW_REQUEST, request, strict=True)), "actor": actor}
     with cursor_of(session) as cursor:
-        cursor.execute(
-            f"WITH beside AS ({query}), {_INSERT_ONE}",
-            [*values, *stored, now, status, actor, _SUBMITTED, 1, *request],
+        stored = cursor.execute(_inserting(unless), values).fetchone()
+    return stored[0] if stored else None
+
+
+@lru_cache
+def _inserting(unless: str) -> str:
+    return f"""
+        WITH job AS (
+            INSERT INTO jobs ({", ".join(_STORED_JOB)})
+            SELECT {_named(_STORED_JOB)} WHERE NOT {unless}
+            RETURNING id, created_at, status
+        ), told AS (
+            INSERT INTO job_events (job_id, at, to_status, actor, reason, attempt)
+            SELECT id, created_at, status, %(actor)s, '{_SUBMITTED}', 1 FROM job
+        ), asked AS (
+            INSERT INTO job_requests (job_id, {", ".join(NEW_REQUEST)})
+            SELECT id, {_named(NEW_REQUEST)} FROM job
         )
-        [(job_id, ids)] = cursor.fetchall()
-    return job_id, ids
+        SELECT id FROM job
+    """  # noqa: S608  (our own names)
 
 
 def insert_repeats(session: Session, job_ids: Sequence[int], *, now: datetime, actor: str) -> list[int]:

@@ -170,6 +170,10 @@ def show(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None 
     return Response(model.model_dump_json(by_alias=True), status, headers, content_type=JSON)
 
 
+def idempotency_key() -> str | None:
+    return request.headers.get("Idempotency-Key")
+
+
 def once(content: bytes | Any, make: idempotency.Make) -> tuple[str, bool]:
     """Make a thing, once for each Idempotency-Key: (`job:<id>`, was it made before).
 
@@ -177,7 +181,7 @@ def once(content: bytes | Any, make: idempotency.Make) -> tuple[str, bool]:
     for: the digest of a body, JSON, or what returns it, asked where there is a key. Raises InvalidInput, ReusedKey,
     TakenKey and what `make` raises.
     """
-    key = request.headers.get("Idempotency-Key")
+    key = idempotency_key()
     if key is None:
         return make(lambda _: None), False
     if not (key.isprintable() and key.isascii() and 1 <= len(key.strip()) <= MOST_KEY_LENGTH):

@@ -17,21 +17,20 @@ from webapp.models import Job, JobResult
 from webapp.parts import parts
 from webapp.services import awaiting, dispatch, job_lists, jobs, reporting, retries, waiting
 from webapp.views import api_models as models
-from webapp.views.api import bp, id_of, once, read_body, read_query, replay_header, show
+from webapp.views.api import bp, id_of, idempotency_key, once, read_body, read_query, replay_header, show
 
 MOST_WAIT_SECONDS = 30
 
 
 @bp.post("/jobs")
 def create_job() -> ResponseReturnValue:
-    wanted = read_body(models.NewJob)
-
-    made: list[Any] = []
+    wanted, made = read_body(models.NewJob), list[Any]()
 
     def make(remember: Any) -> str:
         made.append(jobs.create_job(
             db.session(), parts().settings, parts().profiles, parts().prices, user=g.user, profile_id=wanted.profile,
-            values=wanted.inputs, then=lambda job_id: remember(f"job:{job_id}"), now=g.now,
+            values=wanted.inputs, then=(lambda job_id: remember(f"job:{job_id}")) if idempotency_key() else None,
+            now=g.now,
         ))  # fmt: skip
         return f"job:{made[0].id}"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from flask import Flask, Response, redirect, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import login_user
 from itsdangerous import URLSafeTimedSerializer
@@ -23,6 +23,7 @@ from webapp.extensions import db, login_manager
 from webapp.models import User
 from webapp.parts import parts
 from webapp.services import accounts
+from webapp.views import api
 from webapp.views.htmx import client_redirect, is_htmx
 
 POLICY = (
@@ -35,9 +36,15 @@ SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
 
 
 class _Sessions(SecureCookieSessionInterface):
-    """Flask's own. What signs the cookies is made once, not for each request: the keys stay."""
+    """Flask's own, but none for programs: they show a token, and a cookie counts for nothing there.
+
+    What signs the cookies is made once, not for each request: the keys stay.
+    """
 
     _serializer: URLSafeTimedSerializer | None = None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return None if request.path.startswith(f"{api.bp.url_prefix}/") else super().open_session(app, request)
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         self._serializer = self._serializer or super().get_signing_serializer(app)
