@@ -190,7 +190,8 @@ def test_choices_are_what_the_period_has_and_what_is_chosen(session: Session, jo
     add(session, job)
     lose(session, job, attempt=2)
     add(session, job, model="gpt-5", answered_at=NOON - timedelta(days=60))
-    found = cost_reports.choices(session, Scope(MONTH.first, MONTH.last, mode=BATCH, model="gone"))
+    scope = Scope(MONTH.first, MONTH.last, mode=BATCH, model="gone")
+    found = cost_reports.choices(session, scope, cost_reports.report(session, scope))
     assert found.models == ["gone", "gpt-6-luna"]
     assert (found.profiles, found.users) == ([job.profile_id], [(job.user_id, "alice@example.org")])
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
-    CompoundSelect,
     Date,
+    DateTime,
     Select,
+    bindparam,
     case,
     cast,
     func,
@@ -25,11 +29,13 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
 from webapp.domain.states import ExecutionMode
 from webapp.models import LedgerEntry, User
 from webapp.services import costs
 from webapp.services.ledger import is_lost_and_settled
+from webapp.services.prepared import Ask, prepared
 
 DAYS_SHOWN_AS_MONTHS = 100  # a longer period is shown by months
 
@@ -57,22 +63,21 @@ class Scope:
     def step(self) -> str:
         return "day" if (self.last - self.first).days < DAYS_SHOWN_AS_MONTHS else "month"
 
-    def covers_facts(self, fact: Any) -> list[ColumnElement[bool]]:
-        """Conditions on the columns of facts."""
-        return [fact.day >= self.first, fact.day <= self.last, *self._narrows(fact)]
+    @property
+    def narrowing(self) -> dict[str, Any]:
+        """What it says besides the days: {column of facts, and of the ledger: its value}."""
+        wanted = {"execution_mode": self.mode, "model": self.model, "profile_id": self.profile_id,
+                  "user_id": self.user_id}  # fmt: skip
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    @property
+    def moments(self) -> dict[str, datetime]:
+        """The days from midnight (`since`) to midnight (`until`)."""
+        return {"since": _midnight(self.first), "until": _midnight(self.last + timedelta(days=1))}
 
     def covers_entries(self) -> list[ColumnElement[bool]]:
         """Conditions on the columns of the ledger."""
-        at = LedgerEntry.answered_at
-        period = [at >= _midnight(self.first), at < _midnight(self.last + timedelta(days=1))]
-        return period + self._narrows(LedgerEntry)
-
-    def _narrows(self, columns: Any) -> list[ColumnElement[bool]]:
-        wanted = (
-            (columns.execution_mode, self.mode), (columns.model, self.model), (columns.profile_id, self.profile_id),
-            (columns.user_id, self.user_id),
-        )  # fmt: skip
-        return [column == value for column, value in wanted if value is not None]
+        return _are_covered(self.narrowing, self.moments)
 
 
 PERIODS = {"7d": "7 days", "30d": "30 days", "90d": "90 days", "month": "This month", "last_month": "Last month"}
@@ -89,8 +94,7 @@ def period(name: str, now: datetime) -> tuple[date, date]:
     return today - timedelta(days=days - 1), today
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """The sums of one group; `key` is its day, mode, model, profile id, user id or reason."""
 
     key: Any
@@ -129,14 +133,16 @@ _SUMS = ("entries", "answers", "input_tokens", "cached_input_tokens", "output_to
 def report(session: Session, scope: Scope) -> Report:
     """All sums of the page, of one snapshot."""
     found: dict[tuple[str, ...], list[Any]] = defaultdict(list)
-    for row in session.execute(_all_sums(scope)):
+    narrowing = scope.narrowing
+    sums = _all_sums(scope.step, *narrowing)
+    for row in sums(session, first=scope.first, last=scope.last, **scope.moments, **narrowing):
         if row.answers or row.unknown:  # a lost answer that came after all has left nothing behind
             found[_MASKS[row.mask]].append(row)
     total = next((_line(row, None, "Total") for row in found[()]), NOTHING)
     emails = _emails(session, [row.user for row in found[("user",)]])
     labels: dict[Dimension, Callable[[Any], str]] = {
         Dimension.DAY: lambda key: f"{key:%b %Y}" if scope.step == "month" else f"{key:%d %b %Y}",
-        Dimension.MODE: lambda key: "Now" if key is ExecutionMode.SYNC else "Batch",
+        Dimension.MODE: lambda key: "Now" if key == ExecutionMode.SYNC else "Batch",
         Dimension.MODEL: lambda key: key or "none: the answer was lost",
         Dimension.PROFILE: str,
         Dimension.USER: lambda key: emails.get(key, f"user {key}"),
@@ -157,32 +163,51 @@ def report(session: Session, scope: Scope) -> Report:
 NOTHING = Line(None, "Total", 0, 0, 0, 0, Decimal(), Decimal(), 0)
 
 
-def _all_sums(scope: Scope) -> CompoundSelect[Any]:
-    """Every grouping in one statement; `mask` says which columns a row is not grouped by.
+@cache
+def _all_sums(step: str, *narrowed: str) -> Ask:
+    """Every grouping in one statement; `mask` says which columns a row is not grouped by. `narrowed` as in
+    `Scope.narrowing`; the statement takes the values.
 
     Most rows differ by their user only. They are read twice, by user and by all the rest, and not once for each set.
     """
     fact, entry, none = costs.facts().c, LedgerEntry, literal(0)
+    values = {name: _value(name, fact[name].type) for name in narrowed}
+    moments = {name: _value(name, DateTime(timezone=True)) for name in ("since", "until")}
     known = select(
-        _step(scope, fact.day).label("day"), fact.execution_mode.label("mode"), fact.model,
+        _step(step, fact.day).label("day"), fact.execution_mode.label("mode"), fact.model,
         fact.profile_id.label("profile"), fact.user_id.label("user"), fact.reason, fact.entries,
         case((fact.reason == "answer_lost", 0), else_=fact.entries).label("answers"), fact.input_tokens,
         fact.cached_input_tokens, fact.output_tokens, fact.amount, costs.saved_by(fact).label("saved"),
         fact.without_amount, fact.without_amount.label("unknown"),
-    ).where(*scope.covers_facts(fact))  # fmt: skip
+    ).where(
+        fact.day >= _value("first", Date()), fact.day <= _value("last", Date()),
+        *(fact[name] == value for name, value in values.items()),
+    )  # fmt: skip
     settled = select(
-        _step(scope, costs.day_of(entry.answered_at)), entry.execution_mode, func.coalesce(entry.model, ""),
+        _step(step, costs.day_of(entry.answered_at)), entry.execution_mode, func.coalesce(entry.model, ""),
         entry.profile_id, entry.user_id, entry.reason, *[none] * (len(_SUMS) - 1), literal(-1),
-    ).where(is_lost_and_settled(), *scope.covers_entries())  # fmt: skip
+    ).where(is_lost_and_settled(), *_are_covered(values, moments))  # fmt: skip
     rows = union_all(known, settled).cte("rows").c
     rest = _summed(rows, *(rows[name] for name in _COLUMNS)).cte("rest").c
     mask = func.grouping(*(rest[name] for name in _COLUMNS)).label("mask")
     sets = [tuple_(*(rest[name] for name in names)) for names in _SETS]
     no_user, not_grouped = null().label("user"), [null().label(name) for name in _COLUMNS]
-    return union_all(
+    return prepared(union_all(
         _summed(rest, mask, *(rest[name] for name in _COLUMNS), no_user, by=[func.grouping_sets(*sets)]),
         _summed(rows, literal(_OF_USERS), *not_grouped, rows.user, by=[rows.user]),
-    )
+    ))  # fmt: skip
+
+
+def _value(name: str, type_: TypeEngine[Any]) -> Any:
+    return bindparam(name, type_=type_, required=False)
+
+
+def _are_covered(narrowing: Mapping[str, Any], moments: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    at = LedgerEntry.answered_at
+    return [
+        at >= moments["since"], at < moments["until"],
+        *(getattr(LedgerEntry, name) == value for name, value in narrowing.items()),
+    ]  # fmt: skip
 
 
 def _summed(rows: Any, *keys: ColumnElement[Any], by: Sequence[ColumnElement[Any]] | None = None) -> Select[Any]:
@@ -190,9 +215,9 @@ def _summed(rows: Any, *keys: ColumnElement[Any], by: Sequence[ColumnElement[Any
     return select(*keys, *(func.sum(rows[name]).label(name) for name in _SUMS)).group_by(*(keys if by is None else by))
 
 
-def _step(scope: Scope, day: ColumnElement[date]) -> ColumnElement[date]:
+def _step(step: str, day: ColumnElement[date]) -> ColumnElement[date]:
     """The day, or in a long period the first day of its month."""
-    return cast(func.date_trunc("month", day), Date) if scope.step == "month" else day
+    return cast(func.date_trunc("month", day), Date) if step == "month" else day
 
 
 @dataclass(frozen=True)
@@ -204,22 +229,26 @@ class Choices:
     users: list[tuple[int, str]]  # (id, e-mail address)
 
 
-def choices(session: Session, scope: Scope) -> Choices:
-    """What is there in the period of the scope, whatever else it says, and what it is narrowed down to."""
-    fact = costs.facts().c
-    names = (fact.model, fact.profile_id, fact.user_id)
-    rows = session.execute(select(*names).where(*Scope(scope.first, scope.last).covers_facts(fact)).distinct()).all()
-    chosen = (scope.model, scope.profile_id, scope.user_id)
-    models, profiles, users = (
-        {*(row[place] for row in rows), value} - {None, ""} for place, value in enumerate(chosen)
+def choices(session: Session, scope: Scope, shown: Report) -> Choices:
+    """What is there in the period of the scope, whatever else it says, and what it is narrowed down to. `shown` is the
+    scope's report.
+    """
+    whole = report(session, Scope(scope.first, scope.last)) if scope.narrowing else shown
+    users = {line.key: line.label for line in whole.groups[Dimension.USER]}
+    if scope.user_id and scope.user_id not in users:
+        users |= _emails(session, [scope.user_id])
+    models, profiles = (
+        sorted({*(line.key for line in whole.groups[dimension]), chosen} - {None, ""})
+        for dimension, chosen in ((Dimension.MODEL, scope.model), (Dimension.PROFILE, scope.profile_id))
     )
-    emails = _emails(session, users)
-    return Choices(sorted(models), sorted(profiles), sorted(emails.items(), key=lambda item: item[1]))
+    return Choices(models, profiles, sorted(users.items(), key=lambda user: user[1]))
+
+
+_addresses = prepared(select(User.id, User.email).where(User.id == func.any(bindparam("ids", type_=ARRAY(BigInteger)))))
 
 
 def _emails(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
-    rows = session.execute(select(User.id, User.email).where(User.id == func.any(list(user_ids))))
-    return {user_id: email for user_id, email in rows}
+    return dict(_addresses(session, ids=list(user_ids)))
 
 
 def _line(row: Any, key: Any, label: str, total: Line | None = None) -> Line:

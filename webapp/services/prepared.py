@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from psycopg.rows import RowMaker, namedtuple_row
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection as Connected
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Session
@@ -26,15 +26,9 @@ def prepared(statement: ClauseElement) -> Ask:
         compile_kwargs={"render_postcompile": True},
     )
     sql, fixed = str(compiled), compiled.params
-    tuples: list[RowMaker[Any]] = []  # of the first answer: the columns stay
-
-    def named(cursor: Any) -> RowMaker[Any]:
-        if not tuples:
-            tuples.append(namedtuple_row(cursor))
-        return tuples[0]
 
     def ask(on: Session | Connected, **values: Any) -> list[Any]:
-        with cursor_of(on, named) as cursor:
+        with cursor_of(on, namedtuple_row) as cursor:
             return cursor.execute(sql, {**fixed, **values}).fetchall()
 
     return ask

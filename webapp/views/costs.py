@@ -43,7 +43,7 @@ def index() -> ResponseReturnValue:
     return render_template(
         "admin/costs.html", scope=scope, query=query, report=report,
         narrowed=narrowed,
-        choices=cost_reports.choices(session, scope),
+        choices=cost_reports.choices(session, scope, report),
         periods={label: cost_reports.period(name, now) for name, label in cost_reports.PERIODS.items()},
         unknown=unknown, why_unknown=cost_entries.why_unknown, before=before,
         older=unknown[-1].id if len(unknown) == cost_entries.UNKNOWN_PAGE else None,
