@@ -122,23 +122,23 @@ def test_the_provider_s_own_word_for_a_shutdown_counts(session: Session, parts: 
     models = FakeProviderModels()
     models.announced = {"gpt-6-luna": today + timedelta(days=17), "other": None}
     assert shutdowns.refresh(session, models) == 2
-    found = shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles)
+    found = shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles, clock(session))
     assert {(one.profile.id, one.model, one.days) for one in found} == {
         ("pdf_summary", "gpt-6-luna", 17), ("text_classification", "gpt-6-luna", 17),
     }  # fmt: skip
     assert any("will be switched off on" in sentence for sentence in said(session, parts, parts.prices))
     models.announced = {"gpt-6-luna": None}
     shutdowns.refresh(session, models)
-    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles) == []
+    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles, clock(session)) == []
 
 
 def test_a_provider_that_does_not_say_leaves_it_to_the_price_list(session: Session, parts: Parts) -> None:
     today = clock(session).date()
     prices = PriceList([entry("1")], [Shutdown(model="gpt-6-luna", on=today - timedelta(days=1))])
-    found = shutdowns.shutdowns(session, parts.settings, prices, parts.profiles)
+    found = shutdowns.shutdowns(session, parts.settings, prices, parts.profiles, clock(session))
     assert {one.has_happened for one in found} == {True}
     far = PriceList([entry("1")], [Shutdown(model="gpt-6-luna", on=date(2099, 1, 1))])
-    assert shutdowns.shutdowns(session, parts.settings, far, parts.profiles) == []
+    assert shutdowns.shutdowns(session, parts.settings, far, parts.profiles, clock(session)) == []
 
 
 def test_a_provider_that_is_down_takes_nothing_away(session: Session, parts: Parts) -> None:
@@ -148,14 +148,14 @@ def test_a_provider_that_is_down_takes_nothing_away(session: Session, parts: Par
     models.is_down = True
     with pytest.raises(UnavailableService):
         shutdowns.refresh(session, models)
-    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles)
+    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles, clock(session))
 
 
 def test_a_model_whose_name_cannot_be_stored_takes_no_other_away(session: Session, parts: Parts) -> None:
     models = FakeProviderModels()
     models.announced = {"gpt-6-luna": clock(session).date(), "nul\x00": None, "long" * 1000: None}
     assert shutdowns.refresh(session, models) == 1
-    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles)
+    assert shutdowns.shutdowns(session, parts.settings, parts.prices, parts.profiles, clock(session))
     models.announced = {"nul\x00": None}
     assert shutdowns.refresh(session, models) == 0
 
@@ -165,5 +165,5 @@ def test_on_azure_each_mode_is_looked_at_by_its_deployment(session: Session, par
     prices = PriceList([
         entry("1"), PriceEntry(model="my-batch", valid_from=LONG_AGO, same_as="gpt-6-luna"),
     ], [Shutdown(model="gpt-6-luna", on=clock(session).date())])  # fmt: skip
-    found = shutdowns.shutdowns(session, settings, prices, parts.profiles)
+    found = shutdowns.shutdowns(session, settings, prices, parts.profiles, clock(session))
     assert {one.model for one in found} == {"gpt-6-luna", "my-batch"}

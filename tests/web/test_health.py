@@ -46,9 +46,8 @@ def test_readyz_serves_on_newer_tables_and_not_on_older_ones(
     make_app: Any, session: Session, parts: Parts, revision: str, says: str
 ) -> None:
     session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})  # not committed
-    with make_app().app_context():
-        config = migrate.get_config()
-        checks = reporting.readiness_checks(lambda: session, config, parts.n8n, parts.storage)
+    make_app()
+    checks = reporting.readiness_checks(lambda: session, migrate.directory, parts.n8n, parts.storage)
     assert checks["migrations"] == says
 
 

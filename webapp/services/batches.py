@@ -54,27 +54,26 @@ LINE_OVERHEAD_BYTES = 200  # custom_id, method, url and punctuation of one JSONL
 class QueueView:
     """One queue as the internal API and the admin page see it."""
 
-    queue: Queue
+    queue: Any  # the columns of a Queue
     state: QueueState
     oldest_age_seconds: float
     readiness: Readiness
 
 
 def list_queues(
-    session: Session, settings: Settings, profiles: Profiles, *, at_most: int | None = None
+    session: Session, settings: Settings, profiles: Profiles, *, at_most: int | None = None, now: datetime | None = None
 ) -> list[QueueView]:
     """Every queue that has jobs waiting or is held, with the policy's judgement of it now.
 
     `queued` is counted up to `at_most`, which must not be less than a full window takes.
     """
-    now = clock(session)
-    statement = _waiting()
-    is_listed = or_(statement.selected_columns.queued > 0, Queue.held_at.is_not(None))
-    rows = session.execute(statement.where(is_listed), _bounds(settings, now, at_most)).all()
+    now = now or clock(session)
+    rows = _waiting_in_all()(session, **_bounds(settings, now, at_most))
     enqueued = _enqueued_tokens(session, settings)
     views = []
-    for queue, *found in rows:
-        waiting = Waiting(*found)
+    for row in rows:
+        queue = row._replace(strategy=BatchStrategy(row.strategy))
+        waiting = Waiting(*(getattr(row, field.name) for field in fields(Waiting)))
         size, wait = _limits(session, settings, profiles, queue)
         state = _state(settings, queue, size, wait, waiting, enqueued.get(queue.model, 0))
         age = (now - waiting.oldest_queued_at).total_seconds() if waiting.oldest_queued_at else 0.0
@@ -220,6 +219,13 @@ def _waiting_in_one() -> Ask:
     """Of one queue the columns of `Waiting`."""
     columns = [_waiting().selected_columns[field.name] for field in fields(Waiting)]
     return prepared(_waiting().where(Queue.id == bindparam("queue_id")).with_only_columns(*columns))
+
+
+@cache
+def _waiting_in_all() -> Ask:
+    """Each queue in which jobs wait, or that is held: its columns, and those of `Waiting`."""
+    statement = _waiting()
+    return prepared(statement.where(or_(statement.selected_columns.queued > 0, Queue.held_at.is_not(None))))
 
 
 @cache

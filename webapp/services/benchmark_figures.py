@@ -7,11 +7,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Float, Subquery, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Subquery, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BenchmarkRun, BenchmarkSample, Job, LedgerEntry
+from webapp.services import vitals
 from webapp.services.ledger import is_unknown
 
 
@@ -82,7 +83,7 @@ def _bills(run_id: int) -> Subquery:
 
 
 def _seconds_between(start: Any, end: Any) -> ColumnElement[float]:
-    return cast(func.extract("epoch", end - start), Float)
+    return vitals.seconds(end - start)
 
 
 def figures(session: Session, run: BenchmarkRun) -> list[Figures]:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from alembic.config import Config
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
@@ -56,14 +55,15 @@ class Check:
 
 
 def checks(
-    session: Session, config: Config, n8n: N8n, storage: Storage, queues: Sequence[QueueView],
+    session: Session, migrations: str, n8n: N8n, storage: Storage, queues: Sequence[QueueView],
     shutdowns: Sequence[Shutdown], now: datetime,
 ) -> list[Check]:  # fmt: skip
-    """Every part, in the order of the page. n8n and the document store were asked ten seconds ago, at most."""
+    """Every part, in the order of the page. `migrations` is their folder. n8n and the document store were asked ten
+    seconds ago, at most."""
     return [
         _heartbeat(session),
         _n8n(n8n),
-        _migrations(session, config),
+        _migrations(session, migrations),
         _documents(storage),
         _provider(session, now),
         _windows(session, now),
@@ -102,8 +102,8 @@ def _n8n_is_healthy(n8n: N8n) -> bool:
     return said
 
 
-def _migrations(session: Session, config: Config) -> Check:
-    said = reporting.check_migrations(session, config)
+def _migrations(session: Session, folder: str) -> Check:
+    said = reporting.check_migrations(session, folder)
     if said == "ok":
         return Check("Database", "ok", "It answers, and its tables are those of this version.")
     return Check("Database", "bad", "Its tables are those of an older version.", said.capitalize() + ".")

@@ -99,6 +99,6 @@ def _unknown(session: Session) -> Iterator[str]:
 
 
 def _going(session: Session, settings: Settings, profiles: Profiles, prices: PriceList) -> Iterator[Finding]:
-    for one in shutdowns(session, settings, prices, profiles):
+    for one in shutdowns(session, settings, prices, profiles, clock(session)):
         when = "was switched off on" if one.has_happened else "will be switched off on"
         yield Finding(one.has_happened, f"{one.model}, which answers {one.profile.id}, {when} {one.on:%d %b %Y}.")

@@ -9,11 +9,9 @@ from decimal import Decimal
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from webapp.domain.errors import UnavailableService
@@ -23,6 +21,7 @@ from webapp.gateways.storage import Storage
 from webapp.models import LedgerEntry
 from webapp.services import vitals
 from webapp.services.ledger import LOST_KEY
+from webapp.services.prepared import prepared
 
 HEARTBEAT_STALE_SECONDS = 15
 STORAGE_CHECK_SECONDS = 10.0
@@ -30,13 +29,14 @@ _storage_said: WeakKeyDictionary[Storage, tuple[float, str]] = WeakKeyDictionary
 
 
 def readiness_checks(
-    make_session: Callable[[], Session], config: Config, n8n: N8n, storage: Storage
+    make_session: Callable[[], Session], migrations: str, n8n: N8n, storage: Storage
 ) -> dict[str, str]:  # fmt: skip
-    """{part: "ok" or what is wrong} for the database, its migrations, the heartbeat, n8n and the document store."""
+    """{part: "ok" or what is wrong} for the database, its migrations (a folder), the heartbeat, n8n and the document
+    store."""
     checks = {"database": "ok", "migrations": "unknown", "heartbeat": "unknown"}
     try:
         session = make_session()
-        checks["migrations"] = check_migrations(session, config)
+        checks["migrations"] = check_migrations(session, migrations)
         if checks["migrations"] == "ok":
             checks["heartbeat"] = check_heartbeat(session)
         session.rollback()
@@ -62,17 +62,24 @@ def check_storage(storage: Storage) -> str:
     return said
 
 
-def check_migrations(session: Session, config: Config) -> str:
+_stored_revisions = prepared(text("SELECT version_num FROM alembic_version"))
+
+
+def check_migrations(session: Session, folder: str) -> str:
     """A revision that this code does not know is a newer one. It adds before it takes away, so these tables do, too."""
-    found = set(MigrationContext.configure(session.connection()).get_current_heads())
-    heads, known = _revisions(str(config.get_main_option("script_location")))
+    try:
+        found = {row.version_num for row in _stored_revisions(session)}
+    except ProgrammingError:  # there is no table yet
+        session.rollback()
+        found = set()
+    heads, known = _revisions(folder)
     return "ok" if found == heads or found - known else "run `flask db upgrade`"
 
 
 @lru_cache
-def _revisions(location: str) -> tuple[set[str], set[str]]:
+def _revisions(folder: str) -> tuple[set[str], set[str]]:
     """(the newest of this code, all of it)"""
-    scripts = ScriptDirectory(location)
+    scripts = ScriptDirectory(folder)
     return set(scripts.get_heads()), {script.revision for script in scripts.walk_revisions()}
 
 

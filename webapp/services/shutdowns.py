@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from webapp.domain.states import ExecutionMode
 from webapp.gateways.provider_models import ProviderModels
 from webapp.models import ProviderModel
 from webapp.services.clock import clock
+from webapp.services.prepared import prepared
 
 TELL_AHEAD = timedelta(days=180)
 
@@ -52,12 +53,15 @@ def refresh(session: Session, models: ProviderModels) -> int:
     return len(rows)
 
 
+_announced = prepared(select(ProviderModel.model, ProviderModel.shutdown_on))
+
+
 def shutdowns(
-    session: Session, settings: Settings, prices: PriceList, profiles: Iterable[Profile]
+    session: Session, settings: Settings, prices: PriceList, profiles: Iterable[Profile], now: datetime
 ) -> list[Shutdown]:  # fmt: skip
     """The active profiles whose model goes within half a year, or has gone; the most urgent first."""
-    today = clock(session).date()
-    announced = {row.model: row.shutdown_on for row in session.scalars(select(ProviderModel))}
+    today = now.date()
+    announced = {row.model: row.shutdown_on for row in _announced(session)}
     found = []
     for profile in profiles:
         for model in sorted(set(models_of(profile, settings).values())) if profile.is_active else ():

@@ -26,6 +26,7 @@ from sqlalchemy import (
     cast,
     extract,
     func,
+    literal_column,
     select,
     text,
     type_coerce,
@@ -203,8 +204,13 @@ def cost_figures(session: Session) -> CostFigures:
     )
 
 
+def seconds(interval: Any) -> ColumnElement[float]:
+    """As a float; `extract` would make a numeric of it, to be cast back for each row."""
+    return func.date_part(literal_column("'epoch'"), interval, type_=Float)
+
+
 def _seconds_since(moment: Any) -> ColumnElement[float]:
-    return cast(extract("epoch", NOW.element - moment), Float)
+    return seconds(NOW.element - moment)
 
 
 _heartbeat_age = prepared(select(_seconds_since(Heartbeat.at).label("seconds")).where(Heartbeat.name == BEAT_ROW))
@@ -249,12 +255,13 @@ def recent_figures(session: Session) -> RecentFigures:
 def took(job: Any) -> ColumnElement[float]:
     """Seconds from created until ended. Of a completed job that is `JobResult.total_ms`, which is far away: each row
     of an answer would have to be read."""
-    return cast(extract("epoch", job.finished_at - job.created_at), Float)
+    return seconds(job.finished_at - job.created_at)
 
 
-def quantiles(seconds: Any) -> Any:
-    """The column of a Spread."""
-    return type_coerce(func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float)), ARRAY(Float))
+def quantiles(seconds: Any, *conditions: ColumnElement[bool]) -> Any:
+    """The column of a Spread, of the rows that meet these."""
+    spread: Any = func.percentile_cont(list(QUANTILES)).within_group(cast(seconds, Float))
+    return type_coerce(spread.filter(*conditions) if conditions else spread, ARRAY(Float))
 
 
 def _newest_ended(most: int) -> Subquery:
@@ -276,11 +283,12 @@ _ended_since = prepared(
     select(_counted.execution_mode, _counted.status, func.count().label("jobs"))
     .group_by(_counted.execution_mode, _counted.status)
 )  # fmt: skip
-_job_spreads = prepared(
-    select(_measured.c.execution_mode, quantiles(took(_measured.c)).label("spread"))
-    .where(_measured.c.status == JobStatus.COMPLETED)
-    .group_by(_measured.c.execution_mode)
-)
+_job_spreads = prepared(  # a column for each mode: to group by it would sort all by its word first
+    select(*(
+        quantiles(took(_measured.c), _measured.c.status == JobStatus.COMPLETED, _measured.c.execution_mode == mode)
+        .label(mode.value) for mode in ExecutionMode
+    ))
+)  # fmt: skip
 
 
 def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, JobStatus], int]:
@@ -292,14 +300,14 @@ def ended_since(session: Session, since: datetime) -> dict[tuple[ExecutionMode, 
 def job_spreads(session: Session, since: datetime) -> dict[ExecutionMode, Spread]:
     """{mode: how long the completed ones took, from created until stored} of the newest MOST_MEASURED that ended since
     then; a mode in which none was completed is not there."""
-    found = {row.execution_mode: tuple(row.spread) for row in _job_spreads(session, since=since)}
-    return {mode: found[mode] for mode in ExecutionMode if mode in found}
+    [found] = _job_spreads(session, since=since)
+    return {mode: tuple(getattr(found, mode)) for mode in ExecutionMode if getattr(found, mode)}
 
 
 def _sync_spreads(session: Session, since: datetime) -> tuple[Spread | None, Spread | None]:
     """(dispatched, ingested)"""
     ended = _measured
-    waited = extract("epoch", ended.c.started_at - ended.c.dispatched_at)
+    waited = seconds(ended.c.started_at - ended.c.dispatched_at)
     rest = func.greatest(JobResult.total_ms - JobResult.queue_ms - JobResult.provider_ms, 0) / 1000.0
     stored = case((JobResult.provider_ms.is_not(None), rest))  # GREATEST passes over NULL: without an answer it says 0
     found = session.execute(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, flash, make_response, request, url_for
+from flask import Blueprint, flash, g, make_response, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.domain import waiting
@@ -38,10 +39,18 @@ WINDOW_TABS = {
 OUTCOMES = (*(outcome.value for outcome in ItemOutcome), window_reports.OPEN)
 
 
+def _moment() -> datetime:
+    """Of this request: asked once."""
+    if "now" not in g:
+        g.now = clock(db.session())
+    now: datetime = g.now
+    return now
+
+
 @bp.context_processor
 def _sentences() -> dict[str, Any]:
     """What a queue or a window waits for, in the words of the job page, and what the provider says of a window."""
-    now = clock(db.session())
+    now = _moment()
     show = shown_in(parts().settings, now)
     return {
         "why_queue_waits": lambda state: waiting.why_queue_waits(state, now, show),
@@ -53,15 +62,15 @@ def _sentences() -> dict[str, Any]:
 @bp.get("")
 def index() -> ResponseReturnValue:
     session, ours = db.session(), parts()
-    now = clock(session)
+    now = _moment()
     before = request.args.get("before", type=int)
     found, older = jobs.list_jobs(session, before=before, size=JOBS_SHOWN)
-    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
-    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
+    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED, now=now)
+    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles, now)
     return reply(
         "admin/index.html", "admin/_live.html", jobs=found, older=older, before=before, queues=queues,
         overview=overview(session, queues, now), windows=window_reports.list_windows(session, size=WINDOWS_SHOWN)[0],
-        checks=health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going, now),
+        checks=health.checks(session, migrate.directory, ours.n8n, ours.storage, queues, going, now),
         shutdowns=going, benchmark=None if is_htmx() else benchmark_figures.latest(session),
         live_seconds=POLL_SECONDS if before is None else None,
     )  # fmt: skip
@@ -83,7 +92,7 @@ def queue(queue_id: int) -> ResponseReturnValue:
     found = window_reports.get_queue(session, queue_id)
     live: dict[str, Any] = {
         "queue": found, "poll_seconds": POLL_SECONDS,
-        "state": batches.queue_state(session, parts().settings, parts().profiles, found, clock(session)),
+        "state": batches.queue_state(session, parts().settings, parts().profiles, found, _moment()),
     }  # fmt: skip
     if is_htmx():
         return reply("", "admin/_queue_status.html", **live)

@@ -19,6 +19,6 @@ def alive() -> ResponseReturnValue:
 
 @bp.get("/readyz")
 def ready() -> ResponseReturnValue:
-    checks = reporting.readiness_checks(db.session, migrate.get_config(), parts().n8n, parts().storage)
+    checks = reporting.readiness_checks(db.session, migrate.directory, parts().n8n, parts().storage)
     ok = all(state == "ok" for state in checks.values())
     return jsonify(status="ok" if ok else "not ready", checks=checks), 200 if ok else 503

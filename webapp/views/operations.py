@@ -43,10 +43,10 @@ def failures() -> ResponseReturnValue:
 
 @bp.get("/health")
 def index() -> ResponseReturnValue:
-    session, ours = db.session(), parts()
-    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED)
-    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles)
-    found = health.checks(session, migrate.get_config(), ours.n8n, ours.storage, queues, going, clock(session))
+    session, ours, now = db.session(), parts(), clock(db.session())
+    queues = batches.list_queues(session, ours.settings, ours.profiles, at_most=MOST_QUEUED, now=now)
+    going = shutdowns.shutdowns(session, ours.settings, ours.prices, ours.profiles, now)
+    found = health.checks(session, migrate.directory, ours.n8n, ours.storage, queues, going, now)
     return reply("admin/health.html", "admin/_health.html", checks=found, poll_seconds=POLL_SECONDS)
 
 

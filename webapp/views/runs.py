@@ -226,7 +226,7 @@ def _form_context(profile: Profile, form: RunForm, messages: list[str] | None = 
         "retry_of": _asked_retry_of(), "lost": [], "form_id": form_id(),
         "calibration": estimates.calibrate(session, profile.id),
         "budgets": budgets.budgets_of(session, user_id=current_user.id, profile_id=profile.id),
-        "shutdowns": shutdowns.shutdowns(session, parts().settings, parts().prices, [profile]),
+        "shutdowns": shutdowns.shutdowns(session, parts().settings, parts().prices, [profile], clock(session)),
     }  # fmt: skip
 
 
