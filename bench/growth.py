@@ -77,7 +77,7 @@ def take(table: Table, rows: Iterator[tuple[str, Callable[[], Row]]], size: int,
         if chosen and name not in chosen:
             continue
         row = make()
-        times = [row.ours() / row.amount * 1000 for _ in range(rounds)]
+        times = [row.ours() / row.amount * 1000 for _ in range(rounds * row.turns)]
         table.setdefault(row.name, {})[size] = times
         print(f"{size:,}: {row.name}: {statistics.median(times):.3f} ms", flush=True, file=sys.stderr)
 

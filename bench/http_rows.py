@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from bench import books
 from bench.batch_rows import Bench
-from bench.measure import Row
+from bench.measure import Measure, Row
 from devstack.errors import StackError
 from devstack.ports import free_ports
 from devstack.processes import Process, status_of, wait_until
@@ -41,7 +42,7 @@ from webapp.extensions import db
 from webapp.models import User
 from webapp.services import accounts
 
-SECONDS = 5
+SECONDS = 5  # of each side in a round
 LOOKS_AT_HEALTH_EVERY = 0.05  # seconds
 READER, ADMIN = "user0@example.org", "bench@example.org"  # the first has jobs on the books
 # A request of wrk, and at the end a line of figures: count, microseconds, p50, p95, and four kinds of errors.
@@ -131,7 +132,7 @@ class Servers:
         return {"Authorization": f"Bearer {self.token}"}
 
     def load(self, call: Call) -> Load:
-        """What wrk makes of it in a second, so many times, after one to warm up. Every answer must be a good one.
+        """What wrk makes of it in a second. Every answer must be a good one.
 
         Each second has connections of its own, because chance decides which process gets which: with all of them in
         one process the other CPU would rest.
@@ -144,10 +145,6 @@ class Servers:
             "headers": f"{{{headers}}}", "path": json.dumps(path), "first": call.jobs.first, "step": call.jobs.step,
             "last": call.jobs.count - 1,
         })  # fmt: skip
-        found = [self._one_second(call, script) for _ in range(SECONDS + 1)][1:]
-        return Load(*(statistics.mean(figures) for figures in zip(*found, strict=True)))
-
-    def _one_second(self, call: Call, script: Path) -> tuple[float, float, float]:
         said = subprocess.run(
             [_wrk(), "-t1", f"-c{call.connections}", "-d1s", "-s", str(script), call.url],
             capture_output=True, text=True, check=True, timeout=60,
@@ -159,7 +156,7 @@ class Servers:
             f"Of {count} answers of {call.url} were wrong by status {wrong[0]}, not connected {wrong[1]},"
             f" cut off {wrong[2]}, too late {wrong[3]}; the web app's last errors: {self._errors()}"
         )
-        return count / microseconds * 1e6, p50 / 1000, p95 / 1000
+        return Load(count / microseconds * 1e6, p50 / 1000, p95 / 1000)
 
     def _errors(self) -> list[str]:
         lines = (self.folder / "web.log").read_text().splitlines()
@@ -210,6 +207,18 @@ def api_enqueue(http: Servers, amount: int = 1_000) -> Row:
     return replace(row, floor=floor)
 
 
+class Seen:
+    """What the seconds of one side showed, to be noted as medians."""
+
+    def __init__(self, notes: dict[str, Any], name: str, ending: str = "") -> None:
+        self.notes, self.name, self.ending, self.loads = notes, name, ending, list[Load]()
+
+    def add(self, load: Load) -> None:
+        self.loads.append(load)
+        p50, p95 = (statistics.median(getattr(one, name) for one in self.loads) for name in ("p50_ms", "p95_ms"))
+        self.notes[self.name] = f"{p50:.1f}, {p95:.1f}{self.ending}"
+
+
 def status_poll(http: Servers, amount: int = 1_000) -> Row:
     """As the pages of jobs that wait in a queue poll: mostly there is nothing new."""
     bench, who = http.bench, http.sign_in(READER)
@@ -228,16 +237,23 @@ def status_poll(http: Servers, amount: int = 1_000) -> Row:
 def _in_turns(
     http: Servers, name: str, floor_is: str, wanted: float, amount: int, ours: Call, bare: Call
 ) -> Row:  # fmt: skip
-    notes = dict[str, Any]()
+    notes, taken = dict[str, Any](), count()
 
-    def take(call: Call, side: str) -> float:
-        http.bench.tidy()
-        found = http.load(call)
-        notes[f"{side} p50, p95 ms"] = f"{found.p50_ms:.1f}, {found.p95_ms:.1f}"
-        return amount / found.per_second
+    def side(name: str, call: Call) -> Measure:
+        seen = Seen(notes, f"{name} p50, p95 ms")
+        http.load(call)  # the first second warms up
 
-    return Row(name, floor_is, wanted, amount, "requests", lambda: take(ours, "ours"), lambda: take(bare, "floor"),
-               notes)  # fmt: skip
+        def take() -> float:
+            if next(taken) % (2 * SECONDS) == 0:
+                http.bench.tidy()
+            found = http.load(call)
+            seen.add(found)
+            return amount / found.per_second
+
+        return take
+
+    return Row(name, floor_is, wanted, amount, "requests", side("ours", ours), side("floor", bare), notes,
+               turns=SECONDS)  # fmt: skip
 
 
 PAGES = {
@@ -256,12 +272,14 @@ def page(http: Servers, name: str, amount: int = 100) -> Row:
     email, path = PAGES[name]
     path = path.format(middle=http.finished.middle)
     headers, notes = http.sign_in(email), dict[str, Any]()
-    asked = statements(http, path, headers)
+    asked, call = statements(http, path, headers), Call(f"{http.stack.web_url}{path}", headers)
+    seen = Seen(notes, "p50, p95 ms", " (wanted: p95 under 40)")
+    http.bench.tidy()
+    http.load(call)
 
     def ours() -> float:
-        http.bench.tidy()
-        found = http.load(Call(f"{http.stack.web_url}{path}", headers))
-        notes["p50, p95 ms"] = f"{found.p50_ms:.1f}, {found.p95_ms:.1f} (wanted: p95 under 40)"
+        found = http.load(call)
+        seen.add(found)
         return amount / found.per_second
 
     def floor() -> float:
@@ -277,7 +295,7 @@ def page(http: Servers, name: str, amount: int = 100) -> Row:
         return sum(times)
 
     notes["statements"] = len(asked)
-    return Row(f"page: {name}", "its own statements in SQL", 0.0, amount, "pages", ours, floor, notes)
+    return Row(f"page: {name}", "its own statements in SQL", 0.0, amount, "pages", ours, floor, notes, turns=SECONDS)
 
 
 def statements(http: Servers, path: str, headers: Mapping[str, str]) -> list[tuple[str, Any]]:
