@@ -51,6 +51,7 @@ def register(app: Flask) -> None:
     settings = app.extensions["sluice"].settings
     limiter = Limiter(by_address, storage_uri="memory://", strategy="moving-window")
     limiter.init_app(app)
+    check_limits: Any = app.before_request_funcs[None].pop()  # which that has just registered
     limited: set[str] = set()
     for setting, (who, period, endpoints) in LIMITS.items():
         if most := getattr(settings, setting):
@@ -63,10 +64,10 @@ def register(app: Flask) -> None:
         limiter.shared_limit(f"{most} per minute", scope=API_SETTING, key_func=by_token)(api.bp)
         limited.update(name for name in app.view_functions if name.startswith(f"{api.bp.name}."))
 
-    @limiter.request_filter
-    def is_free() -> bool:
-        """Nothing limits this view: the limiter need not look for what might."""
-        return request.endpoint not in limited
+    @app.before_request
+    def check() -> Any:
+        """Where nothing is limited the limiter need not gather what might be."""
+        return check_limits() if request.endpoint in limited else None
 
     @app.errorhandler(RateLimitExceeded)
     def say_when(error: RateLimitExceeded) -> ResponseReturnValue:
