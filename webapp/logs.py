@@ -6,8 +6,8 @@ Never in a line: secrets, query strings, bodies, e-mail addresses, parameters of
 from __future__ import annotations
 
 import logging
+import os
 import re
-import sys
 import time
 import uuid
 from typing import Any
@@ -27,9 +27,27 @@ log = logging.getLogger(__name__)
 REQUEST_ID_HEADER = "X-Request-ID"
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 NAMED = ("job_id", "window_id")  # what an address names, all that the request logs does
+STDOUT = 1
 UNLOGGED = ("health.", "metrics.")  # probes and scrapes: every few seconds, for ever
 # Libraries that tell each call, some with its address.
 QUIET = ("httpx2", "alembic", "azure")
+
+
+class _Output(logging.Handler):
+    """Standard output, without the lock that handlers have. A thread gives the interpreter away while it writes, and
+    whoever came to the lock meanwhile would wait until that thread has got it back. Lines need none: a line is one
+    write."""
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n".encode()
+            while line:  # all of it, mostly
+                line = line[os.write(STDOUT, line) :]
+        except Exception:
+            self.handleError(record)
 
 
 def configure_logging() -> None:
@@ -42,7 +60,7 @@ def configure_logging() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Output()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -79,11 +79,11 @@ def wait_for_hours(session: Session, hours: int = 3) -> None:
 
 
 def test_it_is_one_line_of_json_as_the_alerts_read_it(
-    session: Session, parts: Parts, capsys: pytest.CaptureFixture[str]
+    session: Session, parts: Parts, capfd: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure_logging()
     vitals.write_line(session, parts.settings, parts.profiles, {})
-    [line] = map(json.loads, capsys.readouterr().out.splitlines())
+    [line] = map(json.loads, capfd.readouterr().out.splitlines())
     assert line["event"] == "vitals"
     assert (line["queue_age_seconds"], line["windows_failed"]) == (0, 0)
 

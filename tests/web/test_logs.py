@@ -6,7 +6,8 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,18 +32,13 @@ Lines = list[dict[str, Any]]
 
 
 @pytest.fixture
-def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Lines]]:
+def output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], Lines]]:
     """output(): the lines that were logged since the last time."""
-    stream, before = io.StringIO(), logging.getLogger().handlers
-    monkeypatch.setattr(logs, "sys", SimpleNamespace(stdout=stream))  # pytest changes the real one for each phase
-    logs.configure_logging()  # as each app that is made does
-
-    def read() -> Lines:
-        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-        stream.truncate(stream.seek(0))
-        return lines
-
-    yield read
+    before = logging.getLogger().handlers
+    with (tmp_path / "output").open("w+b") as written, (tmp_path / "output").open("rb") as unread:
+        monkeypatch.setattr(logs, "STDOUT", written.fileno())
+        logs.configure_logging()  # as each app that is made does
+        yield lambda: [json.loads(line) for line in unread]
     logging.getLogger().handlers = before
 
 
@@ -58,6 +54,17 @@ def token(parts: Parts) -> dict[str, str]:
 def only_request(lines: Lines) -> dict[str, Any]:
     [line] = [line for line in lines if line["event"] == "request"]
     return line
+
+
+def test_threads_do_not_write_into_each_other_s_lines(output: Any) -> None:
+    def tell(number: int) -> None:
+        logging.getLogger("webapp").info("told", extra={"number": number, "much": f"{number} " * 500})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tell, range(400)))
+    lines = output()
+    assert sorted(line["number"] for line in lines) == list(range(400))
+    assert all(set(line["much"].split()) == {str(line["number"])} for line in lines)
 
 
 # One line for each request
