@@ -51,6 +51,14 @@ def test_readyz_serves_on_newer_tables_and_not_on_older_ones(
     assert checks["migrations"] == says
 
 
+def test_readyz_says_what_to_do_before_there_are_tables(make_app: Any, session: Session, parts: Parts) -> None:
+    make_app()
+    session.execute(text("ALTER TABLE alembic_version RENAME TO gone"))  # not committed: check_migrations rolls back
+    checks = reporting.readiness_checks(lambda: session, migrate.directory, parts.n8n, parts.storage)
+    assert (checks["database"], checks["migrations"]) == ("ok", "run `flask db upgrade`")
+    assert reporting.check_migrations(session, migrate.directory) == "ok"
+
+
 class CountedStorage(LocalStorage):
     asked = 0
     is_down = False

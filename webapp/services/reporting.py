@@ -10,6 +10,7 @@ from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from alembic.script import ScriptDirectory
+from psycopg.errors import UndefinedTable
 from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -69,7 +70,9 @@ def check_migrations(session: Session, folder: str) -> str:
     """A revision that this code does not know is a newer one. It adds before it takes away, so these tables do, too."""
     try:
         found = {row.version_num for row in _stored_revisions(session)}
-    except ProgrammingError:  # there is no table yet
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable):
+            raise
         session.rollback()
         found = set()
     heads, known = _revisions(folder)
