@@ -171,6 +171,7 @@ def servers(bench: Bench, stack: Stack) -> Iterator[Servers]:
     command = stack.command("web")
     argv = list(command.argv)
     argv[argv.index("--workers") + 1] = str(os.cpu_count())  # as terraform/app.tf has it
+    argv.insert(argv.index("--workers"), "--reuse-port")
     command = replace(command, argv=argv)
     argv = [bare_url[7:] if one == stack.web_url[7:] else one for one in argv]
     argv[argv.index("wsgi:app")] = "bench.bare_app:app"
