@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import namedtuple_row
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import Session
 
@@ -60,6 +59,7 @@ from webapp.services import (
     jobs,
     latency,
     lifecycle,
+    prepared,
     reporting,
     retention,
     retries,
@@ -506,7 +506,7 @@ def looking(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S
         return own_copy(cursor, statement, values, **more)
 
     def execute(cursor: Any, statement: Any, values: Any = None, **more: Any) -> Any:
-        if cursor.row_factory is namedtuple_row and EXPLAINED.match(statement):  # services/prepared.py
+        if cursor.row_factory.__module__ == prepared.__name__ and EXPLAINED.match(statement):
             explain(cursor.connection, statement, values)
         return own_execute(cursor, statement, values, **more)
 

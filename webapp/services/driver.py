@@ -13,16 +13,18 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import RowFactory, tuple_row
 from sqlalchemy import Connection as Connected
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
+
+Asked = Session | scoped_session[Any] | Connected
 
 
 @contextmanager
-def cursor_of(on: Session | Connected, row_factory: RowFactory[Any] = tuple_row) -> Iterator[Cursor[Any]]:
+def cursor_of(on: Asked, row_factory: RowFactory[Any] = tuple_row) -> Iterator[Cursor[Any]]:
     """The cursor; a dict is JSON (`bulk`).
 
     Raises SQLAlchemy's errors, as if the statement had gone through it: who catches those has these, too.
     """
-    connected = on.connection() if isinstance(on, Session) else on
+    connected = _connected(on)
     cursor = _driver(connected).cursor(row_factory=row_factory)
     try:
         yield cursor
@@ -33,13 +35,13 @@ def cursor_of(on: Session | Connected, row_factory: RowFactory[Any] = tuple_row)
 
 
 @contextmanager
-def alone(session: Session) -> Iterator[bool]:
+def alone(on: Asked) -> Iterator[bool]:
     """Each statement in here is a transaction by itself: no BEGIN before it, and nothing to commit after it. For one
     that reads, or that writes all there is to write.
 
     False when a transaction is under way, of which it is then a part.
     """
-    driver = _driver(session.connection())
+    driver = _driver(_connected(on))
     if driver.info.transaction_status is not TransactionStatus.IDLE:
         yield False
         return
@@ -49,6 +51,10 @@ def alone(session: Session) -> Iterator[bool]:
     finally:
         if not driver.closed:
             driver.autocommit = False
+
+
+def _connected(on: Asked) -> Connected:
+    return on if isinstance(on, Connected) else on.connection()
 
 
 def _driver(connected: Connected) -> Connection[Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from psycopg.rows import namedtuple_row
-from sqlalchemy import Connection as Connected
+from psycopg import Cursor
+from psycopg.rows import RowMaker, namedtuple_row
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement
 
-from webapp.services.driver import cursor_of
+from webapp.services.driver import Asked, cursor_of
 
 Ask = Callable[..., list[Any]]
 
@@ -26,9 +25,15 @@ def prepared(statement: ClauseElement) -> Ask:
         compile_kwargs={"render_postcompile": True},
     )
     sql, fixed = str(compiled), compiled.params
+    make: RowMaker[Any] | None = None
 
-    def ask(on: Session | Connected, **values: Any) -> list[Any]:
-        with cursor_of(on, namedtuple_row) as cursor:
+    def rows(cursor: Cursor[Any]) -> RowMaker[Any]:
+        nonlocal make
+        make = make or namedtuple_row(cursor)  # the columns of a statement stay
+        return make
+
+    def ask(on: Asked, **values: Any) -> list[Any]:
+        with cursor_of(on, rows) as cursor:
             return cursor.execute(sql, {**fixed, **values}).fetchall()
 
     return ask

@@ -13,6 +13,7 @@ from webapp.domain.errors import NotFound
 from webapp.domain.states import ExecutionMode, JobStatus
 from webapp.models import BatchItem, Job, JobEvent, User, WindowEvent
 from webapp.services.clock import NOW
+from webapp.services.driver import alone
 from webapp.services.prepared import prepared
 
 WINDOW_WORDS = {
@@ -88,7 +89,9 @@ def glance(connection: Connection, job_id: int, *, user_id: int, epoch: int) -> 
 
     `user_id` and `epoch` are what the session's cookie names.
     """
-    for row in _glance(connection, job_id=job_id, user_id=user_id, epoch=epoch):
+    with alone(connection):
+        found = _glance(connection, job_id=job_id, user_id=user_id, epoch=epoch)
+    for row in found:
         return row._replace(status=JobStatus(row.status), execution_mode=ExecutionMode(row.execution_mode))
     return None
 

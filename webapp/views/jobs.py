@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from flask import Blueprint, Response, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import Session, defer
 
 from webapp.domain.errors import NotFound
 from webapp.domain.fields import title_of
@@ -42,13 +42,13 @@ def _nothing_new() -> ResponseReturnValue | None:
     named = security.named_user()
     if named is None:
         return None
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with db.engine.connect() as connection:
         job = timeline.glance(connection, (request.view_args or {})["job_id"], user_id=named[0], epoch=named[1])
     if job is None or request.args.get("seen") != _seen(job, job.events):
         return None
-    waits = waiting.why_waiting(
-        db.session(), parts().settings, parts().profiles, job, job.now, queue_age=GLANCED_QUEUE_AGE
-    )
+    session = cast("Session", db.session)  # which is made when somebody asks it: here once for all who wait for a queue
+    own = parts()
+    waits = waiting.why_waiting(session, own.settings, own.profiles, job, job.now, queue_age=GLANCED_QUEUE_AGE)
     return NOTHING_NEW if request.args.get("said") == _said(waits, _poll_seconds(job, job.now)) else None
 
 

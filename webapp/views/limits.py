@@ -51,8 +51,15 @@ def register(app: Flask) -> None:
     settings = app.extensions["sluice"].settings
     limiter = Limiter(by_address, storage_uri="memory://", strategy="moving-window")
     limiter.init_app(app)
-    check_limits: Any = app.before_request_funcs[None].pop()  # which that has just registered
     limited: set[str] = set()
+
+    def where_limited(hook: Any) -> Any:
+        """Where nothing is limited the limiter need not gather what might be; what is given (an answer) comes back."""
+        return lambda *given: hook(*given) if request.endpoint in limited else next(iter(given), None)
+
+    for hooks in (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs):
+        own: Any = hooks[None]
+        own.append(where_limited(own.pop()))  # the limiter's, which it has just registered
     for setting, (who, period, endpoints) in LIMITS.items():
         if most := getattr(settings, setting):
             limit = limiter.shared_limit(f"{most} per {period}", scope=setting, key_func=who, methods=["POST"])
@@ -63,11 +70,6 @@ def register(app: Flask) -> None:
     if most := getattr(settings, API_SETTING):
         limiter.shared_limit(f"{most} per minute", scope=API_SETTING, key_func=by_token)(api.bp)
         limited.update(name for name in app.view_functions if name.startswith(f"{api.bp.name}."))
-
-    @app.before_request
-    def check() -> Any:
-        """Where nothing is limited the limiter need not gather what might be."""
-        return check_limits() if request.endpoint in limited else None
 
     @app.errorhandler(RateLimitExceeded)
     def say_when(error: RateLimitExceeded) -> ResponseReturnValue:

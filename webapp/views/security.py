@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from flask import Flask, Request, Response, redirect, request, session, url_for
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask.typing import ResponseReturnValue
 from flask_login import login_user
 from itsdangerous import URLSafeTimedSerializer
@@ -36,7 +36,8 @@ SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
 
 
 class _Sessions(SecureCookieSessionInterface):
-    """Flask's own, but none for programs: they show a token, and a cookie counts for nothing there.
+    """Flask's own, but none for programs: they show a token, and a cookie counts for nothing there. Where
+    nothing was changed there is no cookie to set: ours are not permanent.
 
     What signs the cookies is made once, not for each request: the keys stay.
     """
@@ -45,6 +46,12 @@ class _Sessions(SecureCookieSessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         return None if request.path.startswith(f"{api.bp.url_prefix}/") else super().open_session(app, request)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        if session.modified:
+            super().save_session(app, session, response)
+        elif session.accessed:
+            response.vary.add("Cookie")
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         self._serializer = self._serializer or super().get_signing_serializer(app)
