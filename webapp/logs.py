@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-import uuid
+from random import getrandbits
 from typing import Any
 
 import orjson
@@ -106,7 +106,7 @@ def _begin() -> None:
     clear_contextvars()  # the thread has served others
     g.began_at = time.perf_counter()
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    bind_contextvars(request_id=given if _WELL_FORMED_ID.fullmatch(given) else uuid.uuid4().hex)
+    bind_contextvars(request_id=given if _WELL_FORMED_ID.fullmatch(given) else f"{getrandbits(128):032x}")
     if trace_id := traces.trace_id(request.headers.get(traces.HEADER, "")):
         bind_contextvars(trace_id=trace_id)
     bind_contextvars(**{name: number for name, number in (request.view_args or {}).items() if name in NAMED})

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
+from typing import Any
 
 from flask import Flask, Request, Response, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask.typing import ResponseReturnValue
 from flask_login import login_user
-from itsdangerous import URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeTimedSerializer
 from secure import (
     ContentSecurityPolicy,
     ReferrerPolicy,
@@ -35,6 +39,18 @@ POLICY = (
 SEEN_NOTED_EVERY = 60  # seconds: not every answer sets the cookie anew
 
 
+COOKIES_KEPT = 1_000  # of each process, 4 KB at most each
+
+
+@lru_cache(maxsize=COOKIES_KEPT)
+def _read(serializer: URLSafeTimedSerializer, cookie: str, max_age: int, _minute: int) -> Mapping[str, Any]:
+    """What a cookie says, read anew in another minute: a page that polls shows the same one again and again.
+
+    Raises BadSignature, which is not kept.
+    """
+    return dict(serializer.loads(cookie, max_age=max_age))
+
+
 class _Sessions(SecureCookieSessionInterface):
     """Flask's own, but none for programs: they show a token, and a cookie counts for nothing there. Where
     nothing was changed there is no cookie to set: ours are not permanent.
@@ -45,7 +61,16 @@ class _Sessions(SecureCookieSessionInterface):
     _serializer: URLSafeTimedSerializer | None = None
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        return None if request.path.startswith(f"{api.bp.url_prefix}/") else super().open_session(app, request)
+        if request.path.startswith(f"{api.bp.url_prefix}/"):
+            return None
+        cookie, serializer = request.cookies.get(self.get_cookie_name(app)), self.get_signing_serializer(app)
+        if not cookie or serializer is None:
+            return self.session_class()
+        max_age = int(app.permanent_session_lifetime.total_seconds())
+        try:
+            return self.session_class(deepcopy(_read(serializer, cookie, max_age, int(time.time()) // 60)))
+        except BadSignature:
+            return self.session_class()
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         if session.modified:
