@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,9 +95,20 @@ def test_probes_and_scrapes_are_not_logged(make_app: Any, output: Any, parts: Pa
     assert [line for line in output() if line["event"] == "request"] == []
 
 
-def test_the_line_names_the_job_that_the_address_names(internal_app: Flask, output: Any, parts: Parts) -> None:
-    internal_app.test_client().get("/api/internal/jobs/17/context", headers=token(parts))
-    assert only_request(output())["job_id"] == 17
+@pytest.mark.parametrize("job_id", [17, 10**20])
+def test_the_line_names_the_job_that_the_address_names(
+    internal_app: Flask, output: Any, parts: Parts, job_id: int
+) -> None:
+    internal_app.test_client().get(f"/api/internal/jobs/{job_id}/context", headers=token(parts))
+    assert only_request(output())["job_id"] == job_id
+
+
+def test_who_asks_is_answered_where_nobody_reads_the_log(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(logs, "STDOUT", written)
+    assert make_app().test_client().get("/login").status_code == 200
+    os.close(written)
 
 
 def test_the_line_names_the_window_that_was_opened_and_the_one_that_was_leased(
