@@ -51,9 +51,7 @@ def rows_of(bench: Bench, scale: float) -> Iterator[tuple[str, Callable[[], Row]
         return max(100, round(count * scale))
 
     def claims(count: int) -> Row:
-        queue = bench.queue(f"claim-{count}")
-        bench.fill(books.queued_jobs, queue, sized(ON_THE_BOOKS), 300)
-        return batch_rows.claim(bench, queue, count)
+        return batch_rows.claim(bench, bench.queue(f"claim-{count}"), sized(ON_THE_BOOKS), count)
 
     yield "enqueue-bulk", lambda: batch_rows.enqueue(bench, sized(10_000))
     yield "openers", lambda: batch_rows.openers(bench, bench.queue("openers"), queued=sized(10_000))
@@ -94,8 +92,12 @@ def started(kind: type[B]) -> Iterator[tuple[B, Stack]]:
 def fill_books(bench: Bench, count: int) -> None:
     """So many more jobs that ended."""
     bench.fill(books.finished_jobs, bench.queue("books"), count)
+    roll_up(bench)
+
+
+def roll_up(bench: Bench) -> None:
     with Session(bench.engine) as session:
-        while costs.roll_up(session):  # the heartbeat did so each minute of these 30 days
+        while costs.roll_up(session):  # as the heartbeat does each minute
             pass
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from bench import books
 from bench.blob_memory import memory_mb
 from bench.floors import CLAIM, INGEST, INPUT, NEW_JOBS
+from bench.lean import Lean
 from bench.measure import Row, timed
 from devstack.postgres import SUPERUSER, Cluster
 from tests import factories
@@ -33,6 +34,7 @@ class Bench:
 
     def __init__(self, engine: Engine, cluster: Cluster, parts: Parts, folder: Path) -> None:
         self.engine, self.cluster, self.parts, self.folder = engine, cluster, parts, folder
+        self.lean = Lean(cluster.url())
         with Session(engine) as session:
             for number in range(100):
                 session.add(User(email=f"user{number}@example.org", password_hash="none"))
@@ -71,8 +73,9 @@ def raw(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def claim(bench: Bench, queue: int, count: int) -> Row:
+def claim(bench: Bench, queue: int, queued: int, count: int) -> Row:
     parts = bench.parts
+    bench.fill(books.queued_jobs, queue, queued, 300)
 
     def ours() -> float:
         bench.tidy()
@@ -90,7 +93,8 @@ def claim(bench: Bench, queue: int, count: int) -> Row:
 
             return timed(do)
 
-    return Row(f"claim {count:,}", "one statement that writes the same rows", 0.66, count, "jobs", ours, floor)
+    return Row(f"claim {count:,}", "one statement that writes the same rows", 0.66, count, "jobs", ours, floor,
+               lean=bench.lean.claim(queued, count))  # fmt: skip
 
 
 def openers(bench: Bench, queue: int, threads: int = 16, size: int = 100, queued: int = 10_000) -> Row:
@@ -135,6 +139,7 @@ def openers(bench: Bench, queue: int, threads: int = 16, size: int = 100, queued
     return Row(
         f"{threads} openers of {size} over {queued:,}", "the same in SQL", 0.5, queued // size, "windows",
         lambda: run(one_of_ours, "ours"), lambda: run(one_of_floor, "floor"), notes,
+        lean=bench.lean.open_windows(queued, size, threads),
     )  # fmt: skip
 
 
@@ -161,7 +166,8 @@ def input_file(bench: Bench, queue: int, count: int = 50_000, body_bytes: int = 
 
             return timed(do)
 
-    return Row("input file", "COPY … TO a file of the same rows", 0.5, count, "requests", ours, floor, notes)
+    return Row("input file", "COPY … TO a file of the same rows", 0.5, count, "requests", ours, floor, notes,
+               lean=bench.lean.input_file(count, body_bytes, floor_path))  # fmt: skip
 
 
 def ingest(bench: Bench, queue: int, count: int = 50_000) -> Row:
@@ -216,7 +222,8 @@ def ingest(bench: Bench, queue: int, count: int = 50_000) -> Row:
 
             return timed(do)
 
-    return Row("ingest", "COPY and set-based upserts of the same rows", 0.5, count, "answers", ours, floor, notes)
+    return Row("ingest", "COPY and set-based upserts of the same rows", 0.5, count, "answers", ours, floor, notes,
+               lean=bench.lean.ingest(count, ANSWER_BYTES))  # fmt: skip
 
 
 def answer(item: Any) -> dict[str, Any]:
@@ -273,7 +280,8 @@ def enqueue(bench: Bench, count: int = 10_000) -> Row:
 
             return timed(do)
 
-    return Row("bulk enqueue", "COPY of the same rows", 0.5, count, "jobs", ours, floor)
+    return Row("bulk enqueue", "COPY of the same rows", 0.5, count, "jobs", ours, floor,
+               lean=bench.lean.enqueue_in_bulk(count))  # fmt: skip
 
 
 def _json(value: Any) -> Any:

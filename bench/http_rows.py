@@ -205,7 +205,7 @@ def api_enqueue(http: Servers, amount: int = 1_000) -> Row:
             connection.execute(text("DELETE FROM jobs WHERE queue_id = :queue"), {"queue": queue})
         return seconds
 
-    return replace(row, floor=floor)
+    return replace(row, floor=floor, lean=http.bench.lean.enqueue_one_by_one(amount, 8))
 
 
 class Seen:
@@ -232,7 +232,8 @@ def status_poll(http: Servers, amount: int = 1_000) -> Row:
     path = f"/jobs/{{job}}/status?{html.unescape(found[1])}"
     ours = Call(f"{http.stack.web_url}{path}", who | {"HX-Request": "true"}, None, 16, waiting)
     bare = Call(f"{http.bare_url}/jobs/{http.reader_id}/{{job}}", {}, None, 16, waiting)
-    return _in_turns(http, "job status poll, 16 connections", "bare Flask, one SELECT", 0.4, amount, ours, bare)
+    row = _in_turns(http, "job status poll, 16 connections", "bare Flask, one SELECT", 0.4, amount, ours, bare)
+    return replace(row, lean=bench.lean.poll(amount, 16))
 
 
 def _in_turns(

@@ -26,6 +26,7 @@ class Row:
     ours: Measure
     floor: Measure
     notes: dict[str, Any] = field(default_factory=dict)  # what a measurement found beside its time
+    lean: Measure | None = None  # the same work on the least of tables (`bench/lean.py`): noted, not judged
     turns: int = 1  # measurements of each side in a round: what is short is better taken in turns than at a stretch
 
 
@@ -51,7 +52,7 @@ class Figures:
         spread = f"{self.amount / max(self.ours_seconds):,.0f} to {self.amount / min(self.ours_seconds):,.0f}"
         return (
             f"| {self.name} | {ours:,.0f} {self.unit}/s [{spread}] | {floor:,.0f} {self.unit}/s: {self.floor_is} |"
-            f" **{self.share:.2f}** | {self.wanted:.2f} | {notes} |"
+            f" **{self.share:.2f}** | {f'{self.wanted:.2f}' if self.wanted else '–'} | {notes} |"
         )
 
 
@@ -61,6 +62,9 @@ def measure(row: Row, rounds: int) -> Figures:
     for number in range(rounds * row.turns):
         for side in ("floor", "ours") if number % 2 else ("ours", "floor"):
             times[side].append(getattr(row, side)())
+    if row.lean:
+        seconds = statistics.median(row.lean() for _ in range(rounds))
+        row.notes["on lean tables"] = f"{row.amount / seconds:,.0f} {row.unit}/s"
     found = Figures(
         row.name, row.floor_is, row.amount, row.unit, times["ours"], times["floor"], row.wanted, dict(row.notes)
     )
