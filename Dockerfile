@@ -50,10 +50,10 @@ COPY prices.json wsgi.py ./
 COPY webapp webapp
 RUN python -m compileall -q .
 USER 10001:10001
-# One process; what waits for the database or the provider waits in threads. More processes: WEB_CONCURRENCY. Each
-# listens by itself, so that the kernel shares the connections out. The workers' heartbeat files belong in memory: on a
+# One process; what waits for the database or the provider waits in threads. More processes: WEB_CONCURRENCY,
+# and then --reuse-port, so that the kernel shares the connections out. The workers' heartbeat files belong in memory: on a
 # slow disk they can stall a worker.
-ENV GUNICORN_CMD_ARGS="--worker-class=gthread --reuse-port --threads=16 --graceful-timeout=50 --worker-tmp-dir=/dev/shm --no-control-socket --log-level=warning"
+ENV GUNICORN_CMD_ARGS="--worker-class=gthread --threads=16 --graceful-timeout=50 --worker-tmp-dir=/dev/shm --no-control-socket --log-level=warning"
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
   CMD ["python", "deploy/healthcheck.py", "http://127.0.0.1:8000/healthz"]

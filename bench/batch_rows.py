@@ -34,7 +34,7 @@ class Bench:
 
     def __init__(self, engine: Engine, cluster: Cluster, parts: Parts, folder: Path) -> None:
         self.engine, self.cluster, self.parts, self.folder = engine, cluster, parts, folder
-        self.lean = Lean(cluster.url())
+        self.lean = Lean(cluster.url(), self.tidy)
         with Session(engine) as session:
             for number in range(100):
                 session.add(User(email=f"user{number}@example.org", password_hash="none"))

@@ -3,9 +3,9 @@ nobody is asked who they are. A ceiling, not a target: it stands beside the floo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import psycopg
 
 from bench.measure import Measure, timed
 
+TIMES = 10  # as many requests as the row counts: a connection is slow at first
 QUEUED, CLAIMED, DONE = 0, 1, 2
 TABLES = f"""
     DROP SCHEMA IF EXISTS lean CASCADE;
@@ -49,18 +50,23 @@ APPLY = (
 
 
 class Lean:
-    """The tables in a database of this URL; each measure makes its own anew."""
+    """The tables in a database of this URL; each measure makes its own anew, and works when all is tidy, as ours does.
+    One process asks, by psycopg."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url.replace("+psycopg", "")
+    def __init__(self, url: str, tidy: Callable[[], None]) -> None:
+        self.url, self.tidy = url.replace("+psycopg", ""), tidy
 
     def enqueue_one_by_one(self, amount: int, threads: int) -> Measure:
-        return lambda: self._in_threads(0, amount, threads, lambda db, _: db.execute(INSERT, (1, "Paid twice. " * 20)))
+        def do(db: psycopg.Connection[Any], _: int) -> None:
+            db.execute(INSERT, (1, "Paid twice. " * 20))
+
+        return lambda: self._in_threads(0, TIMES * amount, threads, do) / TIMES
 
     def poll(self, amount: int, threads: int) -> Measure:
-        return lambda: self._in_threads(
-            10_000, amount, threads, lambda db, n: db.execute(SELECT, (n, n % 100)).fetchone()
-        )
+        def do(db: psycopg.Connection[Any], job_id: int) -> None:
+            assert db.execute(SELECT, (job_id, job_id % 100)).fetchone()
+
+        return lambda: self._in_threads(TIMES * amount, TIMES * amount, threads, do) / TIMES
 
     def enqueue_in_bulk(self, amount: int) -> Measure:
         def do(db: psycopg.Connection[Any]) -> None:
@@ -106,11 +112,11 @@ class Lean:
         self, queued: int, body_bytes: int, do: Callable[[psycopg.Connection[Any]], object],
         first: tuple[str, tuple[int]] | None = None,
     ) -> float:  # fmt: skip
-        self._fill(queued, body_bytes)
-        with psycopg.connect(self.url) as db:
+        with self._filled(queued, body_bytes), psycopg.connect(self.url) as db:
             if first:
                 db.execute(*first)
                 db.commit()
+            self.tidy()
 
             def whole() -> None:
                 do(db)
@@ -122,9 +128,9 @@ class Lean:
         self, queued: int, amount: int, threads: int, do: Callable[[psycopg.Connection[Any], int], object]
     ) -> float:
         """`do` so often in all, each time a transaction by itself."""
-        self._fill(queued, 300)
-        with ExitStack() as opened, ThreadPoolExecutor(threads) as pool:
+        with self._filled(queued, 300), ExitStack() as opened, ThreadPoolExecutor(threads) as pool:
             connections = [opened.enter_context(psycopg.connect(self.url, autocommit=True)) for _ in range(threads)]
+            self.tidy()
 
             def run(place: int) -> None:
                 for number in range(place, amount, threads):
@@ -132,10 +138,11 @@ class Lean:
 
             return timed(lambda: list(pool.map(run, range(threads))))
 
-    def _fill(self, queued: int, body_bytes: int) -> None:
+    @contextmanager
+    def _filled(self, queued: int, body_bytes: int) -> Iterator[None]:
+        filling = " ".join(f"{number * 7919 % 99991:x}" for number in range(body_bytes // 3))
         with psycopg.connect(self.url, autocommit=True) as db:
             db.execute(TABLES)
-            if queued:
-                filling = " ".join(f"{number * 7919 % 99991:x}" for number in range(body_bytes // 3))
-                db.execute(FILL, (filling[:body_bytes], queued))
-            db.execute("VACUUM ANALYZE lean.jobs")
+            db.execute(FILL, (filling[:body_bytes], queued))
+            yield
+            db.execute("DROP SCHEMA lean CASCADE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from collections.abc import Mapping
 
@@ -17,13 +18,20 @@ DEFAULT_PORTS = {
 }
 
 
+# Linux gives those above to connections that go out: one that is free now may be taken when a part wants to listen.
+LASTING = range(20_000, 32_768)
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports on loopback that nothing has now. Raises StackError where there are not so many."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(LASTING, len(LASTING)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise StackError(f"There are no {count} free ports from {LASTING.start} to {LASTING.stop - 1}.")
 
 
 def chosen_ports(env: Mapping[str, str]) -> dict[str, int]:

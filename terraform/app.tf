@@ -22,14 +22,14 @@ locals {
   # Which of an app's identities azure-identity uses.
   identity_env = { for part, identity in azurerm_user_assigned_identity.this : part => { AZURE_CLIENT_ID = identity.client_id } }
 
-  # One process for each vCPU, each listening by itself: the kernel shares the connections out.
-  # What waits for the database or the provider waits in threads, twice as many as connections:
-  # what takes an upload needs none.
+  # One process for each vCPU; where there are several each listens by itself, and the kernel
+  # shares the connections out. What waits for the database or the provider waits in threads,
+  # twice as many as connections: what takes an upload needs none.
   gunicorn = {
-    for part, size in { web = var.web, internal = var.internal } : part => [
-      "gunicorn", "--worker-class", "gthread", "--workers", tostring(ceil(size.cpu)), "--reuse-port", "--threads", "16",
+    for part, size in { web = var.web, internal = var.internal } : part => concat([
+      "gunicorn", "--worker-class", "gthread", "--workers", tostring(ceil(size.cpu)), "--threads", "16",
       "--graceful-timeout", "50", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "warning",
-    ]
+    ], ceil(size.cpu) > 1 ? ["--reuse-port"] : [])
   }
 
   migration = var.database_revision == "" ? ["upgrade"] : ["downgrade", var.database_revision]
